@@ -1,0 +1,70 @@
+"""Recurrent networks in bulk on ordinary CPUs: simulate, differentiate, diagnose.
+
+The public names stand below; each is loaded when first used, so that ``import fastrnn`` costs
+no more than NumPy and the compiler comes only with the first computation.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "RNN": "fastrnn.rnn",
+    "Diagnosis": "fastrnn.diagnosis",
+    "Gradient": "fastrnn.gradient",
+    "Scaled": "fastrnn.scaled",
+    "backward": "fastrnn.verbs.gradient",
+    "diagnose": "fastrnn.verbs.diagnose",
+    "forward": "fastrnn.verbs.forward",
+    "influence": "fastrnn.verbs.influence",
+    "load_series": "fastrnn.series",
+    "loss_and_grad": "fastrnn.verbs.gradient",
+    "predict": "fastrnn.verbs.predict",
+    "set_workers": "fastrnn.engine",
+}
+
+__all__ = [
+    "RNN",
+    "Diagnosis",
+    "Gradient",
+    "Scaled",
+    "__version__",
+    "backward",
+    "diagnose",
+    "forward",
+    "influence",
+    "load_series",
+    "loss_and_grad",
+    "predict",
+    "reference",
+    "set_workers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "reference":
+        return importlib.import_module("fastrnn.reference")
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from fastrnn import reference
+    from fastrnn.diagnosis import Diagnosis
+    from fastrnn.engine import set_workers
+    from fastrnn.gradient import Gradient
+    from fastrnn.rnn import RNN
+    from fastrnn.scaled import Scaled
+    from fastrnn.series import load_series
+    from fastrnn.verbs.diagnose import diagnose
+    from fastrnn.verbs.forward import forward
+    from fastrnn.verbs.gradient import backward, loss_and_grad
+    from fastrnn.verbs.influence import influence
+    from fastrnn.verbs.predict import predict

@@ -1,0 +1,102 @@
+"""User input to arrays of one type and shape, or one clear error.
+
+Everything past this file may trust its arrays. Errors name the argument, what was expected and
+what came.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[Any]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def float_array(name: str, value: ArrayLike) -> FloatArray:
+    """``value`` as an aligned float32 or float64 array; never a copy where it is one already."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array: fill the gaps (numpy.ma.filled), or pass a "
+            "shorter sequence with lengths="
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be a regular array of numbers, got a ragged one: {error}"
+        ) from None
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{name} must be an array in main memory (a tensor: .detach().cpu()): {error}"
+        ) from None
+    if array.dtype.kind in "biu":
+        return array.astype(np.float64)
+    if array.dtype.newbyteorder("=") not in _FLOATS:
+        raise TypeError(
+            f"{name} must be float32 or float64 (integers become float64), got {array.dtype}"
+        )
+    return np.require(array, array.dtype.newbyteorder("="), "A")
+
+
+def cast(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """Finite ``array`` as ``dtype``; a value that would become inf or 0 there is refused."""
+    with np.errstate(over="ignore", under="ignore"):
+        result = np.asarray(array, dtype)
+    lost = ~np.isfinite(result) | ((result == 0) & (array != 0))
+    if lost.any():
+        raise ValueError(
+            f"{name} must be representable in {dtype}, got {array[lost].flat[0]!s}: "
+            "use float64 for weights and x"
+        )
+    return result
+
+
+def require_shape(name: str, array: FloatArray, *expected: tuple[str, tuple[int, ...]]) -> None:
+    """``array`` has one of the ``expected`` shapes, each given with its meaning in words."""
+    if array.shape not in [shape for _, shape in expected]:
+        wanted = " or ".join(f"{meaning} = {shape}" for meaning, shape in expected)
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+
+
+def require_finite(name: str, array: FloatArray) -> None:
+    """``array`` has no inf and no NaN."""
+    if not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)].flat[0]
+        raise ValueError(f"{name} must be finite, got {bad}")
+
+
+def choice(name: str, value: object, options: Sequence[str]) -> str:
+    """``value`` if it is one of ``options``; the error suggests the closest."""
+    if isinstance(value, str) and value in options:
+        return value
+    close = difflib.get_close_matches(str(value), options, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}{hint}")
+
+
+def wanted_fields(wrt: Iterable[str] | str, options: Sequence[str]) -> tuple[str, ...]:
+    """``wrt`` as a tuple of known names."""
+    names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    return tuple(choice("wrt", name, options) for name in names)
+
+
+def sequence_lengths(lengths: ArrayLike | None, batch_size: int, steps: int) -> NDArray[np.int64]:
+    """``lengths`` (B,), or T for every sequence."""
+    if lengths is None:
+        return np.full(batch_size, steps, np.int64)
+    array = np.asarray(lengths)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths must be integers, got {array.dtype}")
+    require_shape("lengths", array, ("(batch_size,)", (batch_size,)))
+    wrong = (array < 0) | (array > steps)
+    if wrong.any():
+        raise ValueError(f"lengths must be from 0 to T = {steps}, got {array[wrong][0]}")
+    return array.astype(np.int64)

@@ -1,0 +1,229 @@
+"""Scaled: numbers far outside the range of floats, as mantissa * 2**exponent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LN_2 = math.log(2.0)
+LOG10_2 = math.log10(2.0)
+LOG10_2_DIGITS = Decimal(
+    "0.30102999566398119521373889472449302676818988146210854131042746112710818927442450948692725"
+)
+# Past this many binades a float64 is 0 or inf whatever its mantissa.
+FLOAT_BINADES = 2200.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scaled:
+    """An array of numbers mantissa * 2**exponent, of any magnitude up to 2**(1e300).
+
+    Zero has mantissa 0: its sign is 0 and its logarithm -inf, as in `numpy.linalg.slogdet`, and
+    so it is told apart from what is merely tiny. inf and NaN are mantissas too.
+
+    Parameters
+    ----------
+    mantissa : array_like of float32 or float64
+        Normalised on entry to an absolute value in [1, 2).
+    exponent : array_like, same shape, default 0
+        Integers, kept as float64.
+
+    Raises
+    ------
+    TypeError
+        If handed to NumPy as an array: say ``.to_float()`` and accept 0 and inf.
+
+    Examples
+    --------
+    >>> from fastrnn import Scaled
+    >>> tiny = Scaled(1.5, -180_000)
+    >>> tiny
+    1.235e-54185
+    >>> tiny.to_float()
+    0.0
+    >>> (tiny * tiny).log10() == 2 * tiny.log10()
+    True
+    >>> tiny > 0
+    True
+    """
+
+    mantissa: NDArray[Any]
+    exponent: NDArray[np.float64]
+
+    # Makes NumPy leave `array * scaled` to Scaled.
+    __array_ufunc__ = None
+
+    def __init__(self, mantissa: ArrayLike, exponent: ArrayLike = 0.0) -> None:
+        value = np.asarray(mantissa)
+        if value.dtype not in (np.float32, np.float64):
+            value = value.astype(np.float64)
+        fraction, shift = np.frexp(value)
+        exact = np.isfinite(value) & (value != 0)
+        power = np.where(exact, np.asarray(exponent, np.float64) + (shift - 1), 0.0)
+        # `* 2` of a 0-d array would be a NumPy scalar.
+        object.__setattr__(self, "mantissa", np.asarray(np.where(exact, 2 * fraction, value)))
+        object.__setattr__(self, "exponent", np.broadcast_to(power, value.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array."""
+        return self.mantissa.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.mantissa.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Float type of the mantissa."""
+        return self.mantissa.dtype
+
+    @property
+    def sign(self) -> Any:
+        """-1, 0 or 1 (NaN for NaN)."""
+        return np.sign(self.mantissa)
+
+    def log(self) -> Any:
+        """Natural logarithm of the absolute value, in float64; -inf for zero."""
+        return self._log(np.log, LN_2)
+
+    def log10(self) -> Any:
+        """Decimal logarithm of the absolute value, in float64; -inf for zero."""
+        return self._log(np.log10, LOG10_2)
+
+    def to_float(self) -> Any:
+        """The nearest floats; 0 or inf where the range of the type ends."""
+        binades = np.clip(self.exponent, -FLOAT_BINADES, FLOAT_BINADES).astype(np.int32)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.ldexp(self.mantissa, binades)
+
+    def sum(self, axis: int | tuple[int, ...] | None = None) -> Scaled:
+        """Sum over ``axis`` (all axes by default), aligned to the largest exponent."""
+        exponent = np.where(self.mantissa == 0, -np.inf, self.exponent)
+        top = np.max(exponent, axis=axis, keepdims=True, initial=-np.inf)
+        top = np.where(np.isfinite(top), top, 0.0)
+        total = np.asarray(Scaled(self.mantissa, self.exponent - top).to_float().sum(axis=axis))
+        return Scaled(total, top.reshape(total.shape))
+
+    def __abs__(self) -> Scaled:
+        return Scaled(np.abs(self.mantissa), self.exponent)
+
+    def __neg__(self) -> Scaled:
+        return Scaled(-self.mantissa, self.exponent)
+
+    def __mul__(self, other: Scaled | ArrayLike) -> Scaled:
+        other = _scaled(other)
+        return Scaled(self.mantissa * other.mantissa, self.exponent + other.exponent)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Scaled | ArrayLike) -> Scaled:
+        other = _scaled(other)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return Scaled(self.mantissa / other.mantissa, self.exponent - other.exponent)
+
+    def __rtruediv__(self, other: ArrayLike) -> Scaled:
+        return _scaled(other) / self
+
+    def __eq__(self, other: object) -> Any:
+        other = _scaled(other)
+        return (self.mantissa == other.mantissa) & (self.exponent == other.exponent)
+
+    def __ne__(self, other: object) -> Any:
+        return ~(self == other)
+
+    def __lt__(self, other: Scaled | ArrayLike) -> Any:
+        return _less(self, _scaled(other))
+
+    def __gt__(self, other: Scaled | ArrayLike) -> Any:
+        return _less(_scaled(other), self)
+
+    def __le__(self, other: Scaled | ArrayLike) -> Any:
+        return (self < other) | (self == other)
+
+    def __ge__(self, other: Scaled | ArrayLike) -> Any:
+        return (self > other) | (self == other)
+
+    __hash__ = None  # type: ignore[assignment]  # equality is elementwise
+
+    def __getitem__(self, key: Any) -> Scaled:
+        return Scaled(self.mantissa[key], self.exponent[key])
+
+    def __len__(self) -> int:
+        return len(self.mantissa)
+
+    def __float__(self) -> float:
+        return float(self.to_float())
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
+        raise TypeError(
+            "Scaled numbers may lie outside the range of floats: say .to_float() for the nearest "
+            "floats, or .log10() and .sign"
+        )
+
+    def __format__(self, spec: str) -> str:
+        """A single number in scientific form; ``spec`` is that of a float, as ``.3e``."""
+        if self.shape:
+            raise TypeError(f"only a single Scaled number can be formatted, got {self.shape}")
+        return _decimal(float(self.mantissa), float(self.exponent), spec or ".3e")
+
+    def __repr__(self) -> str:
+        texts = [
+            _decimal(float(mantissa), float(exponent), ".3e")
+            for mantissa, exponent in zip(self.mantissa.flat, self.exponent.flat, strict=True)
+        ]
+        words = np.array(texts, dtype=object).reshape(self.shape)
+        return np.array2string(words, separator=", ", formatter={"object": str})
+
+    def _log(self, log: np.ufunc, log_2: float) -> Any:
+        with np.errstate(divide="ignore"):
+            return log(np.abs(self.mantissa), dtype=np.float64) + self.exponent * log_2
+
+
+def _scaled(value: Any) -> Scaled:
+    return value if isinstance(value, Scaled) else Scaled(value)
+
+
+def _less(a: Scaled, b: Scaled) -> Any:
+    """a < b: by sign, then by exponent, then by mantissa."""
+    exponent_a = np.where(np.isinf(a.mantissa), np.inf, a.exponent)
+    exponent_b = np.where(np.isinf(b.mantissa), np.inf, b.exponent)
+    same = exponent_a == exponent_b
+    sign = np.sign(a.mantissa)
+    nearer = (exponent_a < exponent_b) | (same & (abs(a.mantissa) < abs(b.mantissa)))
+    farther = (exponent_a > exponent_b) | (same & (abs(a.mantissa) > abs(b.mantissa)))
+    within = np.where(sign > 0, nearer, farther & (sign < 0))
+    return np.where(sign == np.sign(b.mantissa), within, sign < np.sign(b.mantissa))
+
+
+def _decimal(mantissa: float, exponent: float, spec: str) -> str:
+    """mantissa * 2**exponent in decimal scientific form, its digits exact at any exponent."""
+    if mantissa == 0.0 or not math.isfinite(mantissa):
+        return format(mantissa, spec)
+    digits = Context(prec=len(str(int(abs(exponent)))) + 25)
+    if digits.prec > len(LOG10_2_DIGITS.as_tuple().digits):
+        # log10(2) is known to 87 digits here; past that the exponent says it all.
+        return f"{'-' if mantissa < 0 else ''}2**{exponent:.6g}"
+    log10 = digits.multiply(Decimal(exponent), LOG10_2_DIGITS)
+    power = math.floor(log10)
+    lead = mantissa * 10.0 ** float(digits.subtract(log10, Decimal(power)))
+    text, _, shift = format(lead, spec).partition("e")
+    if not shift:
+        raise ValueError(f"a Scaled number is formatted with an 'e' format, got {spec!r}")
+    return f"{text}e{power + int(shift):+03d}"
+
+
+def exp(u: ArrayLike) -> Scaled:
+    """exp(u) at any u; -inf gives 0."""
+    u = np.asarray(u, np.float64)
+    finite = np.isfinite(u)
+    exponent = np.rint(np.where(finite, u, 0.0) / LN_2)
+    rest = np.where(finite, u, 0.0) - exponent * LN_2
+    with np.errstate(over="ignore"):
+        return Scaled(np.where(finite, np.exp(rest), np.exp(u)), exponent)

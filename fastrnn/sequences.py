@@ -1,0 +1,155 @@
+"""Sequences: the input x with all that belongs to it, in the one form all computation uses.
+
+Axes are named by letters: K nets of a bank, B sequences, T steps, F inputs, H hidden units, O
+outputs, and X for the inputs as the caller's x has them. Computation always has all of them;
+the caller sees those that net and x have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn.checks import FloatArray, float_array, require_finite, require_shape, sequence_lengths
+from fastrnn.rnn import RNN, Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """x (B, T, F), h0 (K, B, H) and lengths (B,) for a net, of one float type."""
+
+    net: RNN
+    x: FloatArray
+    h0: FloatArray
+    lengths: NDArray[np.int64]
+    absent: frozenset[str]
+    """Axes that the caller does not see."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Float type of the whole computation."""
+        return self.x.dtype
+
+    @cached_property
+    def weights(self) -> Weights:
+        """All weights, in that type."""
+        return self.net.weights(self.dtype)
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """Weights that predictions depend on."""
+        return ("w1", "w2", "b", "w3", "b3") if self.net.has_readout else ("w1", "w2", "b")
+
+    @property
+    def predictions(self) -> int:
+        """Number of predictions of one net within the sequences' lengths."""
+        return int(self.lengths.sum()) * self.net.output_size
+
+    def size(self, axes: str) -> tuple[int, ...]:
+        """Sizes of the named axes."""
+        batch_size, steps, inputs = self.x.shape
+        sizes = {
+            "K": self.net.bank_size, "B": batch_size, "T": steps, "F": inputs, "X": inputs,
+            "H": self.net.hidden_size, "O": self.net.output_size,
+        }  # fmt: skip
+        return tuple(sizes[axis] for axis in axes)
+
+    def seen(self, axes: str) -> str:
+        """Those of ``axes`` that the caller sees."""
+        return "".join(axis for axis in axes if axis not in self.absent)
+
+    def visible(self, array: FloatArray, axes: str) -> FloatArray:
+        """``array`` without those of its ``axes`` that the caller does not see."""
+        return array[tuple(0 if axis in self.absent else slice(None) for axis in axes)]
+
+    def full(self, name: str, value: ArrayLike, axes: str, meaning: str) -> FloatArray:
+        """``value``, given with the visible ``axes``, with all of them; K may always be missing.
+
+        A value without the bank axis is shared by all nets of the bank, as a stride-0 view.
+        """
+        array = float_array(name, value)
+        seen = self.seen(axes)
+        options = [(f"{meaning} ({', '.join(seen)})", self.size(seen))]
+        if shared := seen.startswith("K"):
+            options.append((f"({', '.join(seen[1:])})", self.size(seen[1:])))
+        require_shape(name, array, *options)
+        shared = shared and array.ndim < len(seen)
+        shape = self.size(axes[1:] if shared or "K" not in seen else axes)
+        array = array.astype(self.dtype, copy=False).reshape(shape)
+        return np.broadcast_to(array, self.size(axes))
+
+    def output_seed(self, v: ArrayLike | None) -> FloatArray:
+        """d(v . y_T)/dh_T (K, H) in float64, for a direction v (O,), by default all ones."""
+        net = self.net
+        if v is None:
+            direction = np.ones(net.output_size)
+        elif net.is_neuron:
+            raise ValueError("v must be None for a scalar neuron, which has a single output")
+        else:
+            direction = float_array("v", v)
+            require_shape("v", direction, ("(output_size,)", self.size("O")))
+            require_finite("v", direction)
+        if net.has_readout:
+            w3 = self.weights.w3.astype(np.float64)
+            return np.asarray((w3 * direction[:, None]).sum(axis=1))
+        return np.broadcast_to(direction, self.size("KH")).astype(np.float64)
+
+
+def sequences(
+    net: RNN,
+    x: ArrayLike,
+    *,
+    h0: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    others: tuple[FloatArray, ...] = (),
+) -> Sequences:
+    """Check x, h0 and lengths against ``net``; ``others`` take part in the choice of type."""
+    if not isinstance(net, RNN):
+        raise TypeError(f"net must be a fastrnn.RNN, got {type(net).__name__}")
+    x = float_array("x", x)
+    start = None if h0 is None else float_array("h0", h0)
+    arrays = [x, *others] if start is None else [x, start, *others]
+    weight_type = [] if net.dtype is None else [net.dtype]
+    dtype = np.result_type(*(array.dtype for array in arrays), *weight_type)
+    absent = _absent_axes(net, x)
+    if "B" in absent:
+        x = x[None]
+    if "X" in absent:
+        x = x[..., None]
+    result = Sequences(
+        net,
+        x.astype(dtype, copy=False),
+        np.empty(0, dtype),
+        sequence_lengths(lengths, x.shape[0], x.shape[1]),
+        absent,
+    )
+    state = np.zeros(result.size("KBH"), dtype)
+    if start is not None:
+        state[...] = result.full("h0", start, "KBH", "that of the last state")
+    object.__setattr__(result, "h0", state)
+    return result
+
+
+def _absent_axes(net: RNN, x: FloatArray) -> frozenset[str]:
+    """Axes that neither net nor x have; ValueError where x does not fit the net."""
+    accepted = "(T,) or (B, T)"
+    if not net.is_neuron:
+        accepted = f"(B, T, F) with F = {net.input_size}"
+        if net.input_size == 1:
+            accepted += ", (B, T) or (T,)"
+    fits = x.ndim in (1, 2) and net.input_size == 1
+    if not net.is_neuron:
+        fits = fits or (x.ndim == 3 and x.shape[-1] == net.input_size)
+    if not fits:
+        what = "a scalar neuron" if net.is_neuron else "a layer"
+        raise ValueError(f"x must have shape {accepted} for {what}, got {x.shape}")
+    return frozenset(
+        ("" if net.is_bank else "K")
+        + ("B" if x.ndim == 1 else "")
+        + ("X" if x.ndim < 3 else "")
+        + ("HFO" if net.is_neuron else "")
+    )

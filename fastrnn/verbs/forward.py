@@ -1,0 +1,77 @@
+"""forward: the states of the unrolled net."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
+from fastrnn import engine
+from fastrnn.checks import FloatArray, choice
+from fastrnn.rnn import RNN
+from fastrnn.sequences import sequences
+
+
+def forward(
+    net: RNN,
+    x: ArrayLike,
+    *,
+    h0: ArrayLike | None = None,
+    keep: Literal["all", "last"] = "all",
+    lengths: ArrayLike | None = None,
+    workers: int | None = None,
+) -> FloatArray:
+    r"""Run the net over every sequence and return its states.
+
+    .. math:: h_t = f(W_1 x_t + W_2 h_{t-1} + b), \qquad t = 1 \dots T
+
+    Parameters
+    ----------
+    net : RNN
+        One net or a bank of K nets.
+    x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
+        B sequences of T steps; any strides, never copied where it is a float array.
+    h0 : array_like, shape of the last state, with or without its bank axis, default 0
+        State before the first step.
+    keep : {"all", "last"}
+        Return the states of all steps, or only the last (then no other is stored).
+    lengths : array_like of int, shape (B,), optional
+        Steps of each sequence where they differ; what lies past them is never read.
+    workers : int, optional
+        Threads, by default as many as cores this process may use; see `set_workers`.
+
+    Returns
+    -------
+    ndarray, shape [K,] [B,] T [,H], or [K,] [B] [,H] where only the last is kept
+        States, of the wider float type of net, x and h0. The axis K is there for a bank, B
+        where x has it, H for a layer. States past a sequence's length are 0; the last state is
+        that of its own last step, h0 where it has none.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit or ``keep`` is unknown.
+    TypeError
+        If x is neither float32, float64 nor integer, or a masked array.
+    MemoryError
+        If the states would not fit into memory.
+
+    Notes
+    -----
+    A NaN in x reaches the states of its own sequence from that step on, and no others.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> net = fastrnn.RNN(w1=1.0, w2=0.5, activation="identity")
+    >>> fastrnn.forward(net, [1.0, 0.0, 0.0, 0.0])
+    array([1.   , 0.5  , 0.25 , 0.125])
+    >>> fastrnn.forward(net, [[1.0, 0.0], [0.0, 1.0]], keep="last")
+    array([0.5, 1. ])
+    """
+    choice("keep", keep, ("all", "last"))
+    job = sequences(net, x, h0=h0, lengths=lengths)
+    states, last = engine.forward(job, keep=keep == "all", workers=workers)
+    if keep == "last":
+        return job.visible(last, "KBH")
+    return job.visible(states, "KBTH")
