@@ -1,0 +1,200 @@
+"""The ``fastrnn`` command."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastrnn import __version__
+from fastrnn.kernels import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from fastrnn.sweep.job import PreparedSeries
+    from fastrnn.sweep.run import SweepTable
+
+DEFAULT_W2 = "0.01:100:81"
+# W2 whose influence by lag is drawn: evenly spread ones, and the one that remembers longest.
+SPREAD_PROFILES = 5
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fastrnn")
+def cli() -> None:
+    """Recurrent networks in bulk: what the feedback weight W2 does to memory and gradients."""
+
+
+@cli.command()
+@click.argument("series")
+@click.option(
+    "--w2",
+    default=DEFAULT_W2,
+    show_default=True,
+    help="LO:HI:N (log-spaced), a comma list, or both; negative values too.",
+)
+@click.option("--w1", default=1.0, show_default=True, help="Input weight.")
+@click.option("--b", default=0.0, show_default=True, help="Bias.")
+@click.option("--activation", default="tanh", show_default=True, help=", ".join(ACTIVATIONS))
+@click.option("--column", help="Column of a CSV; the last one by default.")
+@click.option("--fill", help="For gaps in the series: interpolate or drop.")
+@click.option("--window", type=int, help="Cut the series into sequences of so many steps.")
+@click.option(
+    "--normalize/--raw",
+    default=True,
+    show_default=True,
+    help="Bring the series to mean 0, standard deviation 1.",
+)
+@click.option(
+    "--dtype", default="float64", show_default=True, type=click.Choice(["float32", "float64"])
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; sweep-SERIES by default.")
+@click.option("--workers", type=int, help="Threads; as many as usable cores by default.")
+@click.option("--quiet", is_flag=True, help="No table, no progress bar.")
+def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **options: Any) -> None:
+    """Run a bank of neurons, one for each W2, over SERIES and predict each next value.
+
+    SERIES is sunspots, co2 or elnino, a .csv, or a .npy of shape (T,) or (B, T). Writes
+    sweep.csv, sweep.png and run.json into a folder and prints what it found.
+    """
+    from fastrnn.series import load_series
+    from fastrnn.sweep.job import parse_w2, prepare
+    from fastrnn.sweep.report import output_folder, readable_table, write_csv, write_json
+    from fastrnn.sweep.run import sweep as run_sweep
+
+    began = time.perf_counter()
+    w2 = parse_w2(options["w2"])
+    values = load_series(series, column=options["column"], fill=options["fill"])
+    prepared = prepare(
+        values,
+        normalize=options["normalize"],
+        window=options["window"],
+        dtype=options["dtype"],
+    )
+    weights = {name: options[name] for name in ("w1", "b", "activation")}
+    out = out or Path(f"sweep-{Path(series).stem}")
+    with output_folder(out) as staging:
+        with _progress_bar(len(w2), quiet) as advance:
+            table = run_sweep(
+                prepared.values,
+                w2.astype(options["dtype"]),
+                **weights,
+                workers=workers,
+                progress=advance,
+            )
+        write_csv(table, staging / "sweep.csv")
+        drawn = _draw(table, prepared, staging / "sweep.png", series, weights)
+        seconds = time.perf_counter() - began
+        record = _record(series, values, prepared, w2.tolist(), options, workers, seconds)
+        write_json(record, staging / "run.json")
+    if not quiet:
+        click.echo(readable_table(table))
+        files = "sweep.csv, sweep.png, run.json" if drawn else "sweep.csv, run.json"
+        click.echo(f"\n{files} in {out} ({seconds:.1f} s)")
+    if not drawn:
+        click.echo("sweep.png was not drawn: it needs matplotlib (fastrnn[plot])", err=True)
+
+
+@cli.command()
+def info() -> None:
+    """Print versions, processor, cores, threads and the kernel cache."""
+    from fastrnn import engine, environment
+
+    facts = {
+        **environment.versions(),
+        **environment.machine(),
+        "workers": engine.default_workers(),
+        "kernel cache": environment.kernel_cache(),
+    }
+    for name, value in facts.items():
+        click.echo(f"{name:<13} {value}")
+
+
+def main() -> None:
+    """Entry point: bad input ends in one line on stderr and exit status 2."""
+    try:
+        cli()
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        click.echo(f"fastrnn: {_one_line(error)}", err=True)
+        sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _progress_bar(length: int, quiet: bool) -> AbstractContextManager[Any]:
+    """What is entered is called with the number of items done."""
+    if quiet or not sys.stderr.isatty():
+        return nullcontext(lambda done: None)
+    return _Bar(length)
+
+
+class _Bar:
+    def __init__(self, length: int) -> None:
+        self.bar = click.progressbar(length=length, label="W2 values", file=sys.stderr)
+
+    def __enter__(self) -> Any:
+        return self.bar.__enter__().update
+
+    def __exit__(self, *exception: Any) -> None:
+        self.bar.__exit__(*exception)
+
+
+def _draw(
+    table: SweepTable, prepared: PreparedSeries, path: Path, series: str, weights: dict[str, Any]
+) -> bool:
+    """Draw the picture, unless matplotlib is missing."""
+    if find_spec("matplotlib") is None:
+        return False
+    import numpy as np
+
+    from fastrnn.plot import sweep_figure
+    from fastrnn.sweep.run import influence_by_lag
+
+    ordered = table.ordered()
+    spread = np.linspace(0, len(ordered.w2) - 1, SPREAD_PROFILES).round().astype(int)
+    chosen = ordered.w2[np.unique([*spread, np.argmax(ordered.horizon)])]
+    by_lag = {w2: influence_by_lag(prepared.values, w2, **weights) for w2 in chosen}
+    count, steps = prepared.values.shape
+    title = f"{Path(series).name}: {weights['activation']} neuron, {count} x {steps - 1} steps"
+    sweep_figure(table, by_lag, title=title).savefig(path)
+    return True
+
+
+def _record(
+    series: str,
+    values: Any,
+    prepared: PreparedSeries,
+    w2: list[float],
+    options: dict[str, Any],
+    workers: int | None,
+    seconds: float,
+) -> dict[str, Any]:
+    from fastrnn import environment
+
+    count, length = prepared.values.shape
+    return {
+        "series": series,
+        "values": {"shape": list(values.shape), "sha256": hashlib.sha256(values).hexdigest()},
+        "sequences": count,
+        "steps": length - 1,
+        "values_left_out": prepared.left_out,
+        "mean": prepared.mean,
+        "std": prepared.std,
+        **{name: value for name, value in options.items() if name != "w2"},
+        "workers": workers,
+        "w2": w2,
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+    }

@@ -1,0 +1,108 @@
+"""What a sweep leaves: sweep.csv, sweep.png, run.json, and a table to read."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrnn.sweep.run import SweepTable
+
+COLUMNS = (
+    "w2", "loss", "dw1", "dw2", "db", "influence_log10", "influence_sign", "horizon", "exponent",
+    "decades", "saturated", "regime",
+)  # fmt: skip
+TABLE_ROWS = 13
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[Path]:
+    """A staging folder whose files appear in ``folder`` together, or not at all.
+
+    OSError before anything is computed where ``folder`` cannot be written.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as staging:
+            yield Path(staging)
+            for file in sorted(Path(staging).iterdir()):
+                if (folder / file.name).is_dir():
+                    raise IsADirectoryError(f"{folder / file.name} is a folder")
+            for file in sorted(Path(staging).iterdir()):
+                os.replace(file, folder / file.name)
+    except BaseException:
+        for path in missing:
+            if path.is_dir() and not any(path.iterdir()):
+                shutil.rmtree(path)
+        raise
+
+
+def write_csv(table: SweepTable, path: Path) -> None:
+    """A row for each W2, numbers with all their digits."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        columns = [getattr(table, name).tolist() for name in COLUMNS]
+        writer.writerows(zip(*columns, strict=True))
+
+
+def write_json(run: dict[str, Any], path: Path) -> None:
+    """Everything that went into the run."""
+    path.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def readable_table(table: SweepTable) -> str:
+    """A few rows, every regime's range of W2, and the best W2."""
+    table = table.ordered()
+    lines = [
+        f"{'W2':>11} {'loss':>10} {'|gradient|':>10} {'x_1 on y_T':>12} {'horizon':>8} "
+        f"{'growth/step':>12}  regime"
+    ]
+    for k in _rows_to_show(table):
+        reaches = f"{_sign(table.influence_sign[k])}10^{table.influence_log10[k]:.1f}"
+        if table.influence_sign[k] == 0:
+            reaches = "0"
+        horizon = "all" if np.isinf(table.horizon[k]) else f"{table.horizon[k]:.0f}"
+        lines.append(
+            f"{table.w2[k]:>11.4g} {table.loss[k]:>10.4g} {table.gradient[k]:>10.3g} "
+            f"{reaches:>12} {horizon:>8} {table.exponent[k]:>12.4g}  {table.regime[k]}"
+        )
+    lines.append("")
+    for stretch in table.stretches():
+        low, high = table.w2[stretch][[0, -1]]
+        where = f"W2 = {low:.4g}" if low == high else f"W2 from {low:.4g} to {high:.4g}"
+        lines.append(f"{table.regime[stretch][0]:>10}: {where}")
+    finite = np.where(np.isfinite(table.loss), table.loss, np.inf)
+    best, longest = int(np.argmin(finite)), int(np.argmax(table.horizon))
+    memory = table.horizon[longest]
+    lines += [
+        "",
+        f"lowest loss     {table.loss[best]:.4g} at W2 = {table.w2[best]:.4g}",
+        f"longest memory  {'all' if np.isinf(memory) else format(memory, '.0f')} steps "
+        f"at W2 = {table.w2[longest]:.4g}",
+    ]
+    if (table.regime == "vanishing").all():
+        lines.append("no W2 here lets a gradient live through the whole sequence")
+    return "\n".join(lines)
+
+
+def _rows_to_show(table: SweepTable) -> list[int]:
+    """Evenly spread rows, and the two beside every boundary of regimes while they are few."""
+    rows = set(np.linspace(0, len(table.w2) - 1, min(TABLE_ROWS, len(table.w2))).round().tolist())
+    inner = table.stretches()[1:]
+    if len(inner) <= TABLE_ROWS // 2:
+        rows |= {stretch.start - 1 for stretch in inner} | {stretch.start for stretch in inner}
+    return sorted(int(row) for row in rows)
+
+
+def _sign(sign: float) -> str:
+    return "-" if sign < 0 else ""
