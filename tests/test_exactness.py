@@ -1,0 +1,319 @@
+"""Numerical promises against mpmath, closed forms, complex steps and PyTorch."""
+
+import math
+
+import mpmath as mp
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn.kernels import ACTIVATIONS
+from fastrnn.kernels.activations import activate, derivative, derivative_scaled
+from fastrnn.sequences import sequences
+from tests import cases, exact, tolerances
+
+EXTREME_W2 = [
+    sign * size
+    for size in (1e-300, 1e-10, 0.1, 0.9, 1.0, 1.1, 2.0, 10.0, 1e3, 1e10, 1e100, 1e300)
+    for sign in (1, -1)
+]
+
+
+def _ulps(ours, truth):
+    if truth == 0:
+        return 0.0 if ours == 0 else math.inf
+    return float(abs(mp.mpf(ours) - truth) / math.ulp(float(truth)))
+
+
+def _exactly(mantissa, exponent):
+    return mp.ldexp(mp.mpf(float(mantissa)), int(exponent))
+
+
+def _pre_activations():
+    rng = np.random.default_rng(0)
+    binades = rng.uniform(1, 2, 60) * 2.0 ** rng.integers(-1074, 9, 60)
+    lines = [rng.uniform(-20, 20, 200), rng.uniform(-750, 750, 100), binades, -binades]
+    edges = [0.0, 10.0, 15.0, 19.0, 19.1, 25.0, 300.0, 349.9, 350.1, 354.0, 372.0, 700.0, 745.0]
+    return np.concatenate([*lines, edges])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_derivative_is_right_to_4_ulp_on_the_whole_line(activation):
+    code = ACTIVATIONS.index(activation)
+    with mp.workdps(exact.DIGITS):
+        worst = max(
+            _ulps(derivative(code, z), exact.derivative(activation, mp.mpf(float(z))))
+            for z in _pre_activations()
+        )
+    assert worst <= 4
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_activation_is_right_to_2_ulp(activation):
+    code = ACTIVATIONS.index(activation)
+    truth = mp.tanh if activation == "tanh" else lambda z: 1 / (1 + mp.exp(-z))
+    with mp.workdps(400):  # sigmoid(-745) has 323 zeros
+        worst = max(_ulps(activate(code, z), truth(mp.mpf(float(z)))) for z in _pre_activations())
+    assert worst <= tolerances.ACTIVATION_ULP
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("z", [0.0, 1.0, 19.0, 400.0, 1e4, 1e6, 1e8, 1e12])
+def test_scaled_derivative_is_a_number_at_any_saturation(activation, z):
+    code = ACTIVATIONS.index(activation)
+    mantissa, exponent = derivative_scaled(code, -z)
+    with mp.workdps(exact.DIGITS):
+        ours = mp.log(mp.mpf(mantissa)) + int(exponent) * mp.log(2)
+        truth = mp.log(4 if activation == "tanh" else 1) - (2 if activation == "tanh" else 1) * z
+        truth -= 2 * mp.log(1 + mp.exp(truth - mp.log(4 if activation == "tanh" else 1)))
+        assert abs(ours - truth) <= 4 * tolerances.eps(np.float64) * (1 + 2 * z)
+
+
+def test_activations_of_special_values():
+    for code, name in enumerate(ACTIVATIONS):
+        assert math.isnan(activate(code, math.nan)), name
+        assert name == "identity" or math.isnan(derivative(code, math.nan))
+    assert math.copysign(1, activate(0, -0.0)) == -1
+    assert [activate(0, z) for z in (math.inf, -math.inf, 5e-324)] == [1.0, -1.0, 5e-324]
+    assert [activate(2, z) for z in (math.inf, -math.inf)] == [1.0, 0.0]
+    assert [derivative(0, z) for z in (math.inf, -math.inf)] == [0.0, 0.0]
+    assert derivative_scaled(0, math.inf) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("steps", [1, 5, 100])
+def test_influence_matches_mpmath_at_extreme_w2(activation, steps, dtype):
+    values = [w2 for w2 in EXTREME_W2 if dtype == "float64" or 1e-30 < abs(w2) < 1e30]
+    w2 = np.array(values, dtype)
+    net = fastrnn.RNN(0.7, w2, 0.1, activation=activation)
+    x = np.random.default_rng(3).standard_normal(steps).astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        states = fastrnn.forward(net, x)
+    result = fastrnn.influence(net, x)
+    assert result.dtype == dtype
+    w1, _, b = (float(np.asarray(v, dtype)) for v in (0.7, 0, 0.1))
+    for k in range(len(w2)):
+        if not np.isfinite(states[k]).all():
+            continue  # identity and relu: see the closed form below
+        before = np.concatenate([[0.0], states[k, :-1].astype(np.float64)])
+        with mp.workdps(exact.DIGITS):
+            seed = [[0.0]] * (steps - 1) + [[1.0]]
+            z, _, dx, _ = exact.back_propagate(
+                [[w1]], [[float(w2[k])]], [b], activation, x[:, None], before[:, None], seed
+            )
+            for t in range(steps):
+                truth = dx[t][0]
+                if truth == 0:
+                    assert result.sign[k, t] == 0
+                    continue
+                ratio = _exactly(result.mantissa[k, t], result.exponent[k, t]) / truth
+                bound = tolerances.C * tolerances.eps(dtype)
+                bound *= mp.fsum(1 + 2 * abs(z[s][0]) for s in range(t, steps))
+                assert abs(mp.log(ratio)) <= bound
+
+
+@pytest.mark.parametrize("w2", [w2 for w2 in EXTREME_W2 if abs(w2) != 1])
+@pytest.mark.parametrize("activation", ["identity", "relu"])
+def test_influence_has_its_closed_form_over_a_long_sequence(activation, w2):
+    if activation == "relu" and w2 < 0:
+        pytest.skip("relu is off after the first step")
+    steps = 100_000
+    net = fastrnn.RNN(0.5, w2, activation=activation)
+    result = fastrnn.influence(net, np.ones(steps))[0]
+    with mp.workdps(exact.DIGITS):
+        ratio = _exactly(result.mantissa, result.exponent) / (
+            mp.mpf(0.5) * mp.mpf(w2) ** (steps - 1)
+        )
+        assert abs(ratio - 1) <= tolerances.C * tolerances.eps(np.float64) * steps
+
+
+def test_zero_influence_is_zero_and_not_tiny():
+    off = fastrnn.influence(fastrnn.RNN(1.0, 0.5, activation="relu"), [1.0, -9.0, 1.0])
+    cut = fastrnn.influence(fastrnn.RNN(1.0, 0.0), [1.0, 1.0])
+    assert off.sign.tolist() == [0, 0, 1]
+    assert off.log10().tolist() == [-np.inf, -np.inf, 0]
+    assert cut.sign.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ["neuron", "layer"])
+def test_gradient_matches_mpmath(kind, activation, dtype):
+    steps = 60
+    net = cases.NETS[kind](activation, dtype)
+    x = cases.inputs(net, 1, steps, dtype)
+    job = sequences(net, x)
+    dh = np.random.default_rng(8).standard_normal(job.size("KBTH")).astype(dtype)
+    names = ("w1", "w2", "b", "x", "h0")
+    result = fastrnn.backward(net, x, job.visible(dh, "KBTH"), wrt=names, per_sequence=True)
+    states = fastrnn.forward(net, x).reshape(job.size("KBTH"))[0, 0]
+    before = np.concatenate([job.h0[0], states[:-1]])
+    w1, w2, b, _, _ = job.weights
+    _, dz, dx, dh0 = exact.back_propagate(
+        w1[0], w2[0], b[0], activation, job.x[0], before, dh[0, 0]
+    )
+    with mp.workdps(exact.DIGITS):
+
+        def outer(vectors):
+            return [
+                [
+                    mp.fsum(dz[t][i] * mp.mpf(float(vectors[t][j])) for t in range(steps))
+                    for j in range(vectors.shape[1])
+                ]
+                for i in range(net.hidden_size)
+            ]
+
+        truth = {
+            "w1": outer(job.x[0]),
+            "w2": outer(before),
+            "b": outer(np.ones((steps, 1))),
+            "x": dx,
+            "h0": dh0,
+        }
+    bounds = tolerances.gradient_bound(job, dh)
+    for name in names:
+        bound = bounds[name]
+        ours = getattr(result, name).astype(np.float64).reshape(bound.shape)
+        exactly = np.array(truth[name], dtype=object).astype(np.float64).reshape(bound.shape)
+        assert (abs(ours - exactly) <= bound).all(), name
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "identity"])
+def test_gradient_matches_complex_step(activation):
+    functions = {
+        "tanh": np.tanh,
+        "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+        "identity": lambda z: z,
+    }
+    rng = np.random.default_rng(4)
+    step = 1e-30
+    for _ in range(50):
+        weights = {"w1": rng.uniform(-1, 1), "w2": rng.uniform(-0.9, 0.9), "b": rng.uniform(-1, 1)}
+        x, y = rng.standard_normal((2, 200))
+        net = fastrnn.RNN(**weights, activation=activation)
+        loss, grad = fastrnn.loss_and_grad(net, x, y)
+
+        def loss_at(w, x=x, y=y):
+            h, total = 0.0, 0.0
+            for x_t, y_t in zip(x, y, strict=True):
+                h = functions[activation](w["w1"] * x_t + w["w2"] * h + w["b"])
+                total += (h - y_t) ** 2 / len(x)
+            return total
+
+        job = sequences(net, x)
+        error = fastrnn.forward(net, x) - y
+        bounds = tolerances.gradient_bound(job, (2 * error / 200)[None, None, :, None])
+        assert loss == pytest.approx(loss_at(weights).real, rel=1e-13)
+        for name in weights:
+            moved = {**weights, name: weights[name] + 1j * step}
+            difference = abs(getattr(grad, name) - loss_at(moved).imag / step)
+            assert difference <= bounds[name].item()
+
+
+def test_one_step_has_its_closed_form():
+    net = fastrnn.RNN(0.5, 3.0, 0.25)
+    h = math.tanh(0.5 * 2.0 + 0.25)
+    loss, grad = fastrnn.loss_and_grad(net, [2.0], [0.0], wrt=("w1", "w2", "b", "x", "h0"))
+    slope = 1 / math.cosh(1.25) ** 2
+    assert fastrnn.forward(net, [2.0])[0] == pytest.approx(h, rel=4e-16)
+    assert loss == pytest.approx(h * h, rel=1e-15)
+    for name, factor in {"w1": 2.0, "w2": 0.0, "b": 1.0, "x": 0.5, "h0": 3.0}.items():
+        assert np.ravel(getattr(grad, name))[0] == pytest.approx(2 * h * slope * factor, rel=2e-15)
+
+
+def test_five_inputs_of_the_textbook():
+    x = [3.0, 1.0, 4.0, 1.0, 5.0]
+    small = fastrnn.influence(fastrnn.RNN(1.0, 0.1, activation="identity"), x)[0]
+    large = fastrnn.influence(fastrnn.RNN(1.0, 2.0, activation="identity"), x)[0]
+    assert small.to_float() == pytest.approx(0.0001, rel=1e-15)
+    assert large.to_float() == 16.0
+
+
+def test_saturation_keeps_the_gradients_digits():
+    """1 - h*h would answer 0 here."""
+    net = fastrnn.RNN(1.0, 1.0, 30.0)
+    grad = fastrnn.backward(net, [0.0], [1.0])
+    with mp.workdps(exact.DIGITS):
+        truth = exact.derivative("tanh", mp.mpf(30))
+        assert _ulps(float(grad.b), truth) <= 4
+
+
+def test_overflow_comes_at_the_first_step_that_leaves_the_range():
+    net = fastrnn.RNN(1.0, 2.0, activation="identity")
+    x = np.zeros(1100)
+    x[0] = 1.0
+    states = fastrnn.forward(net, x)
+    assert np.isfinite(states[:1024]).all()
+    assert np.isinf(states[1024:]).all()
+    assert fastrnn.influence(net, x)[0].log() == pytest.approx(1099 * math.log(2), rel=1e-12)
+
+
+def test_vanished_gradient_keeps_its_logarithm():
+    net = fastrnn.RNN(1.0, 0.5, activation="identity")
+    result = fastrnn.influence(net, np.zeros(100_000))[0]
+    assert result.to_float() == 0
+    assert result.log() == pytest.approx(-99_999 * math.log(2), rel=1e-12)
+
+
+def test_infinite_input_saturates_and_has_no_gradient():
+    grad = fastrnn.backward(
+        fastrnn.RNN(1.0, 0.5), [math.inf, 0.0], [1.0, 0.0], wrt=("w1", "w2", "b")
+    )
+    assert fastrnn.forward(fastrnn.RNN(1.0, 0.5), [math.inf])[0] == 1.0
+    assert (grad.w1, grad.w2, grad.b) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["neuron", "bank", "layer", "bank of layers"])
+def test_nan_stays_in_its_sequence_from_its_step_on(kind):
+    net = cases.NETS[kind]("tanh", "float64")
+    clean = cases.inputs(net, 6, 40)
+    dirty = clean.copy()
+    dirty[2, 17] = np.nan
+    job = sequences(net, clean)
+    before, after = (fastrnn.forward(net, x).reshape(job.size("KBTH")) for x in (clean, dirty))
+    assert np.isnan(after[:, 2, 17:]).all()
+    after[:, 2, 17:] = before[:, 2, 17:]
+    assert before.tobytes() == after.tobytes()
+    y = job.visible(np.zeros(job.size("KBTO")), "KBTO")
+    grads = [
+        fastrnn.loss_and_grad(net, x, y, per_sequence=True)[1].w2.reshape(job.size("KBHH"))
+        for x in (clean, dirty)
+    ]
+    assert np.isnan(grads[1][:, 2]).all()
+    np.testing.assert_array_equal(np.delete(grads[0], 2, 1), np.delete(grads[1], 2, 1))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_layer_agrees_with_torch(activation):
+    torch = pytest.importorskip("torch")
+    net = cases.layer(9, 4, activation, outputs=2)
+    x = cases.inputs(net, 5, 33)
+    y = np.random.default_rng(2).standard_normal((5, 33, 2))
+    cell = torch.nn.RNN(4, 9, nonlinearity=activation, batch_first=True, dtype=torch.float64)
+    head = torch.nn.Linear(9, 2, dtype=torch.float64)
+    with torch.no_grad():
+        cell.weight_ih_l0[:] = torch.tensor(net.w1)
+        cell.weight_hh_l0[:] = torch.tensor(net.w2)
+        cell.bias_ih_l0[:] = torch.tensor(net.b)
+        cell.bias_hh_l0.zero_()
+        head.weight[:] = torch.tensor(net.w3)
+        head.bias[:] = torch.tensor(net.b3)
+    inputs = torch.tensor(x, requires_grad=True)
+    states, _ = cell(inputs)
+    expected = torch.nn.functional.mse_loss(head(states), torch.tensor(y))
+    expected.backward()
+    wrt = ("w1", "w2", "b", "w3", "b3", "x")
+    loss, grad = fastrnn.loss_and_grad(net, x, y, wrt=wrt)
+    np.testing.assert_allclose(fastrnn.forward(net, x), states.detach(), rtol=1e-12, atol=1e-14)
+    assert loss == pytest.approx(expected.item(), rel=1e-12)
+    theirs = {
+        "w1": cell.weight_ih_l0,
+        "w2": cell.weight_hh_l0,
+        "b": cell.bias_ih_l0,
+        "w3": head.weight,
+        "b3": head.bias,
+        "x": inputs,
+    }
+    for name in wrt:
+        np.testing.assert_allclose(getattr(grad, name), theirs[name].grad, rtol=1e-12, atol=1e-14)
