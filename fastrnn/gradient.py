@@ -36,12 +36,7 @@ def split_upstream(job: Sequences, dh: FloatArray) -> tuple[FloatArray, FloatArr
     if dh.shape == job.size(job.seen("KBH")):
         last = dh.astype(job.dtype, copy=False).reshape(job.size("KBH"))
         return np.broadcast_to(np.zeros((), job.dtype), job.size("KBTH")), last
-    require_shape(
-        "dh",
-        dh,
-        ("that of the states", job.size(job.seen("KBTH"))),
-        ("that of the last state", job.size(job.seen("KBH"))),
-    )
+    require_shape("dh", dh, job.named("KBTH"), job.named("KBH"))
     return dh.astype(job.dtype, copy=False).reshape(job.size("KBTH")), np.zeros_like(job.h0)
 
 

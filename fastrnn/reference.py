@@ -125,7 +125,7 @@ def loss_and_grad(
     weights = job.weight_names
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
 
-    target = job.full("y", target, "KBTO", "that of the predictions,")
+    target = job.full("y", target, "KBTO")
     _, after, _ = _unroll(job)
     count = max(1, job.predictions)
     error = np.where(_within(job), _readout(job, after) - target, 0)

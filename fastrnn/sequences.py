@@ -17,6 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from fastrnn.checks import FloatArray, float_array, require_finite, require_shape, sequence_lengths
 from fastrnn.rnn import RNN, Weights
 
+NAMES = {
+    "K": "bank_size", "B": "batch_size", "T": "steps", "F": "input_size", "X": "input_size",
+    "H": "hidden_size", "O": "output_size",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
@@ -66,20 +71,24 @@ class Sequences:
         """``array`` without those of its ``axes`` that the caller does not see."""
         return array[tuple(0 if axis in self.absent else slice(None) for axis in axes)]
 
-    def full(self, name: str, value: ArrayLike, axes: str, meaning: str) -> FloatArray:
+    def named(self, axes: str) -> tuple[str, tuple[int, ...]]:
+        """Those of ``axes`` that the caller sees, in words and as a shape."""
+        seen = self.seen(axes)
+        words = ", ".join(NAMES[axis] for axis in seen) + ("," if len(seen) == 1 else "")
+        return f"({words})", self.size(seen)
+
+    def full(self, name: str, value: ArrayLike, axes: str) -> FloatArray:
         """``value``, given with the visible ``axes``, with all of them; K may always be missing.
 
         A value without the bank axis is shared by all nets of the bank, as a stride-0 view.
         """
         array = float_array(name, value)
-        seen = self.seen(axes)
-        options = [(f"{meaning} ({', '.join(seen)})", self.size(seen))]
-        if shared := seen.startswith("K"):
-            options.append((f"({', '.join(seen[1:])})", self.size(seen[1:])))
+        options = [self.named(axes)]
+        if self.net.is_bank:
+            options.append(self.named(axes[1:]))
         require_shape(name, array, *options)
-        shared = shared and array.ndim < len(seen)
-        shape = self.size(axes[1:] if shared or "K" not in seen else axes)
-        array = array.astype(self.dtype, copy=False).reshape(shape)
+        own = self.net.is_bank and array.ndim == len(options[0][1])
+        array = array.astype(self.dtype, copy=False).reshape(self.size(axes if own else axes[1:]))
         return np.broadcast_to(array, self.size(axes))
 
     def output_seed(self, v: ArrayLike | None) -> FloatArray:
@@ -129,7 +138,7 @@ def sequences(
     )
     state = np.zeros(result.size("KBH"), dtype)
     if start is not None:
-        state[...] = result.full("h0", start, "KBH", "that of the last state")
+        state[...] = result.full("h0", start, "KBH")
     object.__setattr__(result, "h0", state)
     return result
 

@@ -162,7 +162,7 @@ def loss_and_grad(
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
     arrays = engine.backward(
         job,
-        job.full("y", target, "KBTO", "that of the predictions,"),
+        job.full("y", target, "KBTO"),
         np.zeros_like(job.h0),
         fused=True,
         want_dx="x" in wanted,

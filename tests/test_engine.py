@@ -1,0 +1,140 @@
+"""Threads: the same bits for any number of them, and calls from anywhere."""
+
+import multiprocessing
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import engine
+from tests import cases
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Many blocks even for small jobs."""
+    monkeypatch.setattr(engine, "BLOCK_WORK", 2000)
+
+
+@pytest.mark.parametrize("kind", cases.NETS)
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_same_bits_for_any_number_of_workers(kind, dtype):
+    net = cases.NETS[kind]("tanh", dtype)
+    x = cases.inputs(net, 40, 30, dtype)
+    y = np.zeros_like(fastrnn.predict(net, x))
+
+    def everything(workers):
+        loss, grad = fastrnn.loss_and_grad(net, x, y, workers=workers, wrt=("w1", "w2", "b", "x"))
+        influence = fastrnn.influence(net, x, workers=workers)
+        arrays = [fastrnn.forward(net, x, workers=workers), loss, influence.mantissa]
+        return [a.tobytes() for a in (*arrays, grad.w1, grad.w2, grad.b, grad.x)]
+
+    one = everything(1)
+    assert everything(2) == one
+    assert everything(7) == one
+
+
+def test_same_bits_for_any_cut_into_blocks(monkeypatch):
+    net = cases.layer(5, 2)
+    x = cases.inputs(net, 50, 30)
+    y = np.zeros((50, 30, 5))
+    results = set()
+    for work in (1, 3000, 20_000, 1 << 30):
+        monkeypatch.setattr(engine, "BLOCK_WORK", work)
+        results.add(fastrnn.loss_and_grad(net, x, y)[1].w2.tobytes())
+    assert len(results) == 1
+
+
+def test_same_bits_for_any_tile(monkeypatch):
+    net = cases.neuron()
+    x = cases.inputs(net, 3, 1000)
+    results = set()
+    for tile in (1, 7, 64, 5000):
+        monkeypatch.setattr(engine, "_tile", lambda job, tile=tile: tile)
+        _, grad = fastrnn.loss_and_grad(net, x, x, wrt=("w2", "x"))
+        results.add(
+            (grad.w2.tobytes(), grad.x.tobytes(), fastrnn.influence(net, x).mantissa.tobytes())
+        )
+    assert len(results) == 1
+
+
+def test_blocks_cover_every_lane_once():
+    for kind in cases.NETS:
+        net = cases.NETS[kind]("tanh", "float64")
+        for batch_size in (0, 1, 5, 40):
+            job = fastrnn.sequences.sequences(net, cases.inputs(net, batch_size, 30))
+            for group in (1, engine.GROUP):
+                lanes = np.zeros(job.size("KB"), int)
+                for k0, k1, b0, b1 in engine._blocks(job, 3, group):
+                    assert b0 % group == 0
+                    lanes[k0:k1, b0:b1] += 1
+                assert (lanes == 1).all()
+
+
+def test_eight_threads_call_at_once():
+    net = cases.neuron()
+    x = cases.inputs(net, 20, 100)
+    expected = fastrnn.forward(net, x).tobytes()
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: fastrnn.forward(net, x, workers=2).tobytes(), range(32)))
+    assert set(results) == {expected}
+
+
+def _in_child(connection):
+    net = cases.neuron()
+    x = cases.inputs(net, 40, 30)
+    result = fastrnn.forward(net, x, workers=2).tobytes()
+    connection.send((engine.default_workers(), result))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_process_computes_after_the_parent_did(method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    net = cases.neuron()
+    expected = fastrnn.forward(net, cases.inputs(net, 40, 30), workers=2).tobytes()
+    context = multiprocessing.get_context(method)
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_in_child, args=(theirs,))
+    child.start()
+    assert ours.poll(60)
+    assert ours.recv() == (1, expected)
+    child.join(10)
+    assert child.exitcode == 0
+
+
+def test_default_workers_are_the_usable_cores_and_1_in_a_pool(monkeypatch):
+    assert engine.default_workers() == engine.available_cores()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(engine.default_workers).result() == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert engine.default_workers() == 1
+
+
+def test_set_workers_is_a_context():
+    with fastrnn.set_workers(3):
+        assert engine.default_workers() == 3
+        with fastrnn.set_workers(-1):
+            assert engine.default_workers() == engine.available_cores()
+        assert engine.default_workers() == 3
+    assert engine.default_workers() == engine.available_cores()
+    with pytest.raises(ValueError, match="workers must be positive"), fastrnn.set_workers(0):
+        pass
+
+
+def test_an_error_in_a_block_is_raised(monkeypatch):
+    net = cases.neuron()
+    job = fastrnn.sequences.sequences(net, cases.inputs(net, 40, 30))
+
+    def broken(block):
+        raise RuntimeError(f"block {block[2]}")
+
+    with pytest.raises(RuntimeError, match="block 0"):
+        engine._run(broken, job, 2)
+    before = threading.active_count()
+    fastrnn.forward(net, cases.inputs(net, 40, 30), workers=2)
+    assert threading.active_count() <= before + 2

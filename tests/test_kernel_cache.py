@@ -1,0 +1,137 @@
+"""The cache of compiled kernels: fresh, private, and never in the way."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastrnn
+from fastrnn.kernels import jit
+
+PROGRAM = """
+import fastrnn
+from fastrnn.kernels import jit, neuron
+print(float(fastrnn.forward(fastrnn.RNN(1.0, 0.5), [1.0])[0]))
+print(sum(neuron.forward.stats.cache_hits.values()), jit.cache_folder())
+"""
+
+
+@pytest.fixture(name="package")
+def _package(tmp_path):
+    """A copy of the package that a test may edit."""
+    shutil.copytree(
+        Path(fastrnn.__file__).parent,
+        tmp_path / "fastrnn",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    return tmp_path
+
+
+def start(package, **environment):
+    base = {k: v for k, v in os.environ.items() if k not in ("FASTRNN_CACHE_DIR", "XDG_CACHE_HOME")}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        cwd=package,
+        env={**base, "PYTHONPATH": str(package), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    value, rest = out.splitlines()
+    hits, folder = rest.split(maxsplit=1)
+    return float(value), int(hits), folder
+
+
+def run(package, **environment):
+    return finish(start(package, **environment))
+
+
+@pytest.fixture(name="cache")
+def _cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def test_second_process_hits_and_an_edited_helper_misses(package, cache):
+    environment = {"FASTRNN_CACHE_DIR": str(cache)}
+    first = run(package, **environment)
+    assert first == (pytest.approx(0.7615941559557649), 0, str(cache))
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert run(package, **environment) == (first[0], 1, str(cache))
+
+    helper = package / "fastrnn" / "kernels" / "activations.py"
+    text = helper.read_text()
+    assert "return math.tanh(z)" in text
+    helper.write_text(text.replace("return math.tanh(z)", "return 2.0 * math.tanh(z)"))
+    assert run(package, **environment)[:2] == (2 * first[0], 0)
+
+
+def test_damaged_files_are_compiled_anew(package, cache):
+    environment = {"FASTRNN_CACHE_DIR": str(cache)}
+    first = run(package, **environment)
+    for number, path in enumerate(sorted(cache.glob("*.bin"))):
+        content = path.read_bytes()
+        middle = len(content) // 2
+        damaged = [content[:middle], b"", content[:middle] + b"\0\1" + content[middle + 2 :]]
+        path.write_bytes(damaged[number % 3])
+    assert run(package, **environment)[:2] == (first[0], 0)
+    assert run(package, **environment)[:2] == (first[0], 1)
+
+
+def test_home_that_cannot_be_written_costs_only_the_compilation(package):
+    value, hits, folder = run(package, HOME="/proc/nowhere")
+    assert (value, hits, folder) == (pytest.approx(0.7615941559557649), 0, "None")
+
+
+def test_processes_that_start_together_agree(package, cache):
+    processes = [start(package, FASTRNN_CACHE_DIR=str(cache)) for _ in range(4)]
+    assert len({finish(process)[0] for process in processes}) == 1
+    assert not [path for path in cache.iterdir() if path.suffix != ".bin"]
+
+
+def test_no_jit_gives_the_same_value(package, cache):
+    program = PROGRAM.replace("sum(neuron.forward.stats.cache_hits.values())", "0")
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=package,
+        env={**os.environ, "PYTHONPATH": str(package), "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(result.stdout.split()[0]) == pytest.approx(0.7615941559557649)
+
+
+@pytest.fixture(name="fresh")
+def _fresh():
+    jit.cache_folder.cache_clear()
+    yield jit
+    jit.cache_folder.cache_clear()
+
+
+def test_a_folder_that_others_may_write_is_ignored(fresh, monkeypatch, cache):
+    cache.mkdir()
+    cache.chmod(0o777)
+    monkeypatch.setenv("FASTRNN_CACHE_DIR", str(cache))
+    with pytest.warns(RuntimeWarning, match="ignores the kernel cache .* other users may write"):
+        assert fresh.cache_folder() is None
+
+
+def test_the_folder_is_in_the_users_cache(fresh, monkeypatch, tmp_path):
+    monkeypatch.delenv("FASTRNN_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert fresh.cache_folder() == tmp_path / "fastrnn"
+
+
+def test_kernels_are_never_compiled_with_what_changes_bits_or_breaks_threads():
+    for path in Path(jit.__file__).parent.glob("*.py"):
+        code = path.read_text()
+        for forbidden in ("prange", "parallel=True", "fastmath=True", "guvectorize"):
+            assert forbidden not in code, path.name
