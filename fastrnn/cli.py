@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from fastrnn import __version__
 from fastrnn.kernels import ACTIVATIONS
@@ -63,13 +64,14 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
     SERIES is sunspots, co2 or elnino, a .csv, or a .npy of shape (T,) or (B, T). Writes
     sweep.csv, sweep.png and run.json into a folder and prints what it found.
     """
+    from fastrnn.checks import cast
     from fastrnn.series import load_series
     from fastrnn.sweep.job import parse_w2, prepare
     from fastrnn.sweep.report import output_folder, readable_table, write_csv, write_json
     from fastrnn.sweep.run import sweep as run_sweep
 
     began = time.perf_counter()
-    w2 = parse_w2(options["w2"])
+    w2 = cast("w2", parse_w2(options["w2"]), np.dtype(options["dtype"]))
     values = load_series(series, column=options["column"], fill=options["fill"])
     prepared = prepare(
         values,
@@ -83,7 +85,7 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
         with _progress_bar(len(w2), quiet) as advance:
             table = run_sweep(
                 prepared.values,
-                w2.astype(options["dtype"]),
+                w2,
                 **weights,
                 workers=workers,
                 progress=advance,
@@ -155,8 +157,6 @@ def _draw(
     """Draw the picture, unless matplotlib is missing."""
     if find_spec("matplotlib") is None:
         return False
-    import numpy as np
-
     from fastrnn.plot import sweep_figure
     from fastrnn.sweep.run import influence_by_lag
 

@@ -108,6 +108,9 @@ def _edges(w2: NDArray[Any], stretch: slice) -> tuple[float, float]:
     def between(a: float, b: float) -> float:
         return float(np.sign(a) * np.sqrt(a * b)) if a * b > 0 else (a + b) / 2
 
+    if w2[0] == w2[-1]:
+        half = abs(w2[0]) / 2 or 1.0
+        return w2[0] - half, w2[0] + half
     low = w2[0] if stretch.start == 0 else between(w2[stretch.start - 1], w2[stretch.start])
     high = w2[-1] if stretch.stop == len(w2) else between(w2[stretch.stop - 1], w2[stretch.stop])
     return float(low), float(high)

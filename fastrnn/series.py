@@ -77,7 +77,7 @@ def load_series(
 def _read_csv(path: Path, column: str | None) -> NDArray[np.float64]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = [(n, row) for n, row in enumerate(_numbered(text), start=1) if any(row)]
+        rows = [(n, row) for n, row in enumerate(_numbered(text), start=1) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path.name} is not a CSV file: {error}") from None
     if not rows:

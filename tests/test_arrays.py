@@ -145,7 +145,7 @@ def test_no_steps_and_no_sequences(kind):
         y = np.zeros(job.visible(np.zeros(job.size("KBTO")), "KBTO").shape)
         loss, grad = fastrnn.loss_and_grad(net, x, y)
         assert not np.any(loss)
-        assert not np.any(grad.w1) and not np.any(grad.w2) and not np.any(grad.b)
+        assert not any(np.any(gradient) for gradient in (grad.w1, grad.w2, grad.b))
         assert fastrnn.influence(net, x).shape[-1 - (not net.is_neuron)] == steps
         assert np.shape(fastrnn.diagnose(net, x).regime)[-1:] == (batch_size,)
 

@@ -72,6 +72,8 @@ def prepare(
     series: NDArray[np.float64], *, normalize: bool, window: int | None, dtype: str
 ) -> PreparedSeries:
     """Normalise each series to mean 0 and standard deviation 1, and cut it into windows."""
+    if window is not None and window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
     series = np.atleast_2d(series)
     mean = std = None
     if normalize:

@@ -1,0 +1,1 @@
+"""Benchmarks for asv: one class per verb, each timing one public call."""

@@ -1,0 +1,47 @@
+"""Forward passes."""
+
+import numpy as np
+
+import fastrnn
+
+from . import cases
+
+
+class Forward:
+    """A batch of sequences through one neuron, all states kept."""
+
+    version = "1"
+    param_names = ("dtype", "batch_size", "steps")
+    params = (["float32", "float64"], [1, 1024], [1000])
+
+    def setup(self, dtype, batch_size, steps):
+        self.net = cases.neuron(dtype)
+        self.x = cases.normal(batch_size, steps, dtype=dtype)
+        fastrnn.forward(self.net, self.x)
+
+    def time_forward(self, dtype, batch_size, steps):
+        fastrnn.forward(self.net, self.x)
+
+    def peakmem_forward(self, dtype, batch_size, steps):
+        fastrnn.forward(self.net, self.x)
+
+    def peakmem_baseline(self, dtype, batch_size, steps):
+        """What the process holds before a forward pass: its inputs."""
+
+
+class ForwardLayer:
+    """A batch of sequences through a hidden layer."""
+
+    version = "1"
+    param_names = ("dtype", "hidden_size")
+    params = (["float32", "float64"], [4, 64])
+
+    def setup(self, dtype, hidden_size):
+        w2 = cases.normal(hidden_size, hidden_size, dtype=dtype) / np.sqrt(hidden_size)
+        w1 = cases.normal(hidden_size, 1, dtype=dtype)
+        self.net = fastrnn.RNN(w1, w2.astype(dtype))
+        self.x = cases.normal(64, 100, dtype=dtype)
+        fastrnn.forward(self.net, self.x)
+
+    def time_forward(self, dtype, hidden_size):
+        fastrnn.forward(self.net, self.x)

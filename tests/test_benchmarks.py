@@ -1,0 +1,52 @@
+"""Every benchmark runs once, at its first parameters, and calls what its name says."""
+
+import importlib
+import inspect
+import itertools
+import subprocess
+import sys
+
+import pytest
+
+import fastrnn
+
+MODULES = ("forward", "gradient", "influence", "startup")
+
+
+def benchmarks():
+    for name in MODULES:
+        module = importlib.import_module(f"benchmarks.{name}")
+        for _, case in inspect.getmembers(module, inspect.isclass):
+            if case.__module__ == module.__name__:
+                for method in dir(case):
+                    kind, _, what = method.partition("_")
+                    if kind in ("time", "timeraw", "peakmem", "track"):
+                        yield pytest.param(case, kind, what, id=f"{case.__name__}.{method}")
+
+
+@pytest.mark.parametrize(("case", "kind", "what"), list(benchmarks()))
+def test_benchmark(case, kind, what, monkeypatch):
+    instance = case()
+    first = next(itertools.product(*getattr(case, "params", ())), ())
+    if hasattr(instance, "setup"):
+        instance.setup(*first)
+    verb = next((name for name in fastrnn.__all__ if what.startswith(name)), None)
+    called = []
+    if verb is not None:
+        real = getattr(fastrnn, verb)
+        monkeypatch.setattr(
+            fastrnn, verb, lambda *args, **options: (called.append(verb), real(*args, **options))[1]
+        )
+    result = getattr(instance, f"{kind}_{what}")(*first)
+    if kind == "timeraw":
+        subprocess.run([sys.executable, "-c", result], check=True)
+    elif kind == "track":
+        assert 0 <= result <= 8
+        assert verb in called
+    elif what != "baseline":
+        assert called == [verb]
+
+
+def test_versions_are_fixed():
+    for parameter in benchmarks():
+        assert parameter.values[0].version == "1"

@@ -1,0 +1,217 @@
+"""The command line, through a real process."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastrnn
+
+pytest.importorskip("matplotlib")
+
+SHORT = ["--w2", "0.1:10:5"]
+
+
+def run(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "fastrnn", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def rows(folder):
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def assert_agrees_with_reference(folder, series, activation="tanh"):
+    series = np.atleast_2d(series)
+    x, y = series[:, :-1], series[:, 1:]
+    for row in rows(folder):
+        net = fastrnn.RNN(1.0, float(row["w2"]), activation=activation)
+        loss, grad = fastrnn.reference.loss_and_grad(net, x, y)
+        assert float(row["loss"]) == pytest.approx(loss, rel=1e-10)
+        for name in ("w1", "w2", "b"):
+            assert float(row[f"d{name}"]) == pytest.approx(
+                getattr(grad, name), rel=1e-10, abs=1e-14
+            )
+        found = fastrnn.reference.diagnose(net, x)
+        middle = np.argsort(found.exponent)[(len(x) - 1) // 2]
+        log10 = found.influence_of_first.log10()[middle]
+        assert float(row["influence_log10"]) == pytest.approx(log10, rel=1e-10)
+        assert float(row["influence_sign"]) == found.influence_of_first.sign[middle]
+        assert float(row["exponent"]) == pytest.approx(found.exponent[middle], rel=1e-10)
+        assert float(row["horizon"]) == found.horizon[middle]
+        assert row["regime"] == found.regime[middle]
+
+
+def normalised(series):
+    return (series - series.mean()) / series.std()
+
+
+@pytest.mark.parametrize("series", ["sunspots", "elnino", "co2"])
+def test_sweep_of_a_bundled_series(series, tmp_path):
+    fill = ["--fill", "interpolate"] if series == "co2" else []
+    result = run("sweep", series, *SHORT, *fill, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "vanishing: W2 from 0.1 to 10" in result.stdout
+    assert "lowest loss" in result.stdout
+    folder = tmp_path / f"sweep-{series}"
+    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "sweep.csv", "sweep.png"]
+    assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert len(rows(folder)) == 5
+    values = fastrnn.load_series(series, fill="interpolate" if fill else None)
+    if series == "sunspots":
+        assert_agrees_with_reference(folder, normalised(values))
+    record = json.loads((folder / "run.json").read_text())
+    assert record["w2"] == np.geomspace(0.1, 10, 5).tolist()
+    assert record["steps"] == len(values) - 1
+    assert record["mean"] == [values.mean()]
+    assert record["versions"]["numba"]
+    assert record["seconds"] > 0
+
+
+def test_sweep_of_windows(tmp_path):
+    result = run("sweep", "elnino", *SHORT, "--window", 50, "--out", "out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    values = normalised(fastrnn.load_series("elnino"))
+    windows = np.stack([values[start : start + 51] for start in range(0, len(values) - 50, 50)])
+    assert_agrees_with_reference(tmp_path / "out", windows)
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["sequences"], record["steps"]) == (14, 50)
+    assert record["values_left_out"] == len(values) - (14 * 50 + 1)
+
+
+def test_sweep_of_a_file_with_negative_w2_raw_and_quiet(tmp_path):
+    series = np.sin(np.arange(60.0)).reshape(2, 30)
+    np.save(tmp_path / "waves.npy", series)
+    options = ["--w2", "-2,-0.5,0,0.5", "--raw", "--quiet", "--activation", "identity"]
+    result = run("sweep", "waves.npy", *options, "--workers", 1, cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    folder = tmp_path / "sweep-waves"
+    assert_agrees_with_reference(folder, series, "identity")
+    assert [row["w2"] for row in rows(folder)] == ["-2.0", "-0.5", "0.0", "0.5"]
+    assert rows(folder)[0]["regime"] == "exploding"
+    assert rows(folder)[2]["influence_log10"] == "-inf"
+
+
+def test_a_second_sweep_replaces_the_first_and_leaves_other_files(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    for count in (3, 2):
+        run("sweep", "sunspots", "--w2", f"0.1:1:{count}", "--out", "out", cwd=tmp_path)
+    assert len(rows(tmp_path / "out")) == 2
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_overflow_is_reported_as_inf_and_the_influence_as_a_number(tmp_path):
+    options = ["--activation", "identity", "--w2", "1000", "--out", "out"]
+    result = run("sweep", "sunspots", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (row,) = rows(tmp_path / "out")
+    assert row["loss"] == "inf"
+    assert float(row["influence_log10"]) == pytest.approx(3 * 307, rel=1e-12)
+
+
+def test_float32(tmp_path):
+    result = run("sweep", "sunspots", *SHORT, "--dtype", "float32", "--out", "out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert float(rows(tmp_path / "out")[0]["loss"]) == pytest.approx(0.425, rel=1e-3)
+
+
+WRONG = [
+    (["nowhere.csv"], "series 'nowhere.csv': no such file"),
+    (["bad.csv"], "bad.csv, line 3, column 'x': expected a number, got 'two'"),
+    (["good.csv", "--column", "y"], "column must be one of x, got 'y'"),
+    (["co2"], "the series has 59 gaps in 2284 values: choose fill= (on the command line --fill)"),
+    (["co2", "--fill", "guess"], "fill must be one of interpolate, drop, got 'guess'"),
+    (["sunspots", "--w2", "10:0.1:5"], "w2 must have LO below HI, got '10:0.1:5'"),
+    (["sunspots", "--w2", "-1:1:5"], "w2 must have LO and HI of one sign"),
+    (["sunspots", "--w2", "0.1:1"], "w2 must be numbers or LO:HI:N, got '0.1:1'"),
+    (["sunspots", "--w2", "0.1:1:x"], "w2 must have N from 2"),
+    (["sunspots", "--w2", "0.1:1:99999999999"], "w2 must have N from 2"),
+    (["sunspots", "--w2", "1,two"], "w2 must be numbers or LO:HI:N, got 'two'"),
+    (["sunspots", "--w2", "nan"], "w2 must be finite, got 'nan'"),
+    (["sunspots", "--w2", ""], "w2 must be numbers or LO:HI:N, got ''"),
+    (["sunspots", "--w1", "inf"], "w1 must be finite, got inf"),
+    (["sunspots", "--activation", "tahn"], "did you mean 'tanh'"),
+    (["sunspots", "--dtype", "float16"], "float16"),
+    (["sunspots", "--dtype", "float32", "--w2", "1e-60"], "w2 must be representable in float32"),
+    (["sunspots", "--window", "0"], "window must be at least 1, got 0"),
+    (["sunspots", "--window", "400"], "needs 401 values"),
+    (["sunspots", "--workers", "0"], "workers must be positive"),
+    (["constant.csv"], "cannot be normalised"),
+    (["one.csv", "--raw"], "needs 2 values"),
+    (["sunspots", "--out", "good.csv"], "good.csv"),
+    (["sunspots", "--out", "good.csv/deeper"], "good.csv/deeper: Not a directory"),
+    (["sunspots", "--out", "/proc/nowhere"], "/proc/nowhere"),
+    (["sunspots", "--unknown"], "No such option"),
+    ([], "Missing argument"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value))
+def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(arguments, message, tmp_path):
+    (tmp_path / "good.csv").write_text("x\n1\n2\n3\n")
+    (tmp_path / "bad.csv").write_text("x\n1\ntwo\n3\n")
+    (tmp_path / "constant.csv").write_text("x\n1\n1\n1\n")
+    (tmp_path / "one.csv").write_text("x\n1\n")
+    before = sorted(tmp_path.rglob("*"))
+    result = run("sweep", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1 or result.stderr.startswith("Usage:")
+    assert result.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_failure_while_writing_leaves_nothing(tmp_path):
+    (tmp_path / "out" / "sweep.png").mkdir(parents=True)
+    result = run("sweep", "sunspots", *SHORT, "--out", "out", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "out/sweep.png is a folder" in result.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.png"]
+
+
+def test_info(tmp_path):
+    result = run("info", cwd=tmp_path)
+    assert result.returncode == 0
+    facts = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert facts["fastrnn"] == fastrnn.__version__
+    assert set(facts) >= {"python", "numpy", "numba", "cpu", "cores", "workers", "kernel"}
+
+
+def test_version_and_help(tmp_path):
+    assert run("--version", cwd=tmp_path).stdout == f"fastrnn, version {fastrnn.__version__}\n"
+    assert "sweep" in run("--help", cwd=tmp_path).stdout
+
+
+def test_progress_bar_on_a_terminal(tmp_path):
+    pty = pytest.importorskip("pty")
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "fastrnn", "sweep", "sunspots", *SHORT, "--out", "out"]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.DEVNULL,
+        stderr=child,
+    )
+    process.wait(120)
+    os.set_blocking(parent, False)
+    shown = os.read(parent, 100_000).decode()
+    os.close(parent)
+    os.close(child)
+    assert "W2 values" in shown
+    assert "100%" in shown

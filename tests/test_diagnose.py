@@ -1,0 +1,119 @@
+"""The diagnosis against hand-worked cases."""
+
+import math
+
+import numpy as np
+import pytest
+
+import fastrnn
+
+X = np.ones(5)
+
+
+def linear(w2, x=X, **weights):
+    return fastrnn.diagnose(fastrnn.RNN(1.0, w2, activation="identity", **weights), x)
+
+
+def test_small_feedback_forgets():
+    found = linear(0.1)
+    assert found.regime == "vanishing"
+    assert found.influence_of_first.to_float() == pytest.approx(1e-4, rel=1e-15)
+    assert found.share == pytest.approx(np.array([1e-4, 1e-3, 1e-2, 1e-1, 1]) / 1.1111)
+    assert found.gradient_by_lag == pytest.approx([0, -1, -2, -3, -4], abs=1e-12)
+    assert found.exponent == pytest.approx(math.log(0.1))
+    assert found.decades == pytest.approx(-4)
+    assert found.saturated == 0
+    # 0.1**3 is 1e-3 itself but for its last bit; lag 4 is surely below.
+    assert found.horizon in (3, 4)
+    assert linear(0.09).horizon == 3
+
+
+def test_large_feedback_outweighs():
+    found = linear(2.0)
+    assert found.regime == "exploding"
+    assert found.influence_of_first.to_float() == 16
+    assert found.share[0] == pytest.approx(16 / 31)
+    assert found.horizon == math.inf
+
+
+def test_one_is_balanced_and_so_is_minus_one():
+    for w2 in (1.0, -1.0):
+        found = linear(w2)
+        assert (found.regime, found.exponent, found.horizon) == ("balanced", 0, math.inf)
+        assert found.influence_of_first.sign == 1
+
+
+def test_the_regime_is_that_of_the_whole_sequence():
+    assert linear(0.95, np.ones(10)).regime == "balanced"
+    assert linear(0.95, np.ones(1000)).regime == "vanishing"
+
+
+def test_saturation_makes_the_gradient_of_a_large_w2_vanish():
+    found = fastrnn.diagnose(fastrnn.RNN(1.0, 2.0), np.ones(100))
+    assert found.regime == "vanishing"
+    assert found.saturated == 0.99
+    # At the fixed point h = tanh(1 + 2h).
+    h = 0.994893
+    assert found.exponent == pytest.approx(math.log(2 * (1 - h * h)), rel=0.01)
+
+
+def test_exponent_is_the_mean_of_log_w2_slope():
+    net = fastrnn.RNN(0.4, -1.3, 0.2)
+    x = np.random.default_rng(0).standard_normal(500)
+    h = np.concatenate([[0], fastrnn.forward(net, x)])
+    z = 0.4 * x - 1.3 * h[:-1] + 0.2
+    found = fastrnn.diagnose(net, x)
+    assert found.exponent == pytest.approx(np.mean(np.log(1.3 / np.cosh(z) ** 2)), rel=1e-12)
+
+
+def test_a_layer_grows_by_its_largest_eigenvalue():
+    rng = np.random.default_rng(1)
+    basis = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    w2 = basis @ np.diag([0.9, 0.5, -0.3, 0.1]) @ basis.T
+    net = fastrnn.RNN(np.ones((4, 1)), w2, activation="identity")
+    found = fastrnn.diagnose(net, np.ones(2000), v=[1, 0, 0, 0])
+    assert found.exponent == pytest.approx(math.log(0.9), abs=2 / 2000)
+
+
+def test_extreme_feedback_has_finite_logarithms():
+    for w2 in (1e-300, 1e300):
+        found = linear(w2, np.ones(1001))
+        assert found.decades == pytest.approx(1000 * math.log10(w2), rel=1e-13)
+        assert found.gradient_by_lag[-1] == pytest.approx(1000 * math.log10(w2), rel=1e-13)
+        assert np.isfinite(found.share).all()
+
+
+def test_a_dead_relu_remembers_nothing():
+    found = fastrnn.diagnose(fastrnn.RNN(1.0, 0.5, activation="relu"), -X)
+    assert (found.horizon, found.exponent, found.saturated) == (0, -math.inf, 1)
+    assert found.regime == "vanishing"
+    assert found.share.tolist() == [0] * 5
+
+
+def test_ragged_sequences_count_from_their_own_end():
+    net = fastrnn.RNN(1.0, 0.5, activation="identity")
+    found = fastrnn.diagnose(net, np.ones((3, 6)), lengths=[6, 2, 0])
+    assert found.gradient_by_lag[1, :2] == pytest.approx([0, math.log10(0.5)])
+    assert np.isnan(found.gradient_by_lag[1, 2:]).all()
+    assert found.share[1].tolist() == pytest.approx([1 / 3, 2 / 3, 0, 0, 0, 0])
+    assert found.regime.tolist() == ["vanishing", "balanced", "balanced"]
+    assert np.isnan(found.exponent[2])
+
+
+def test_fields_are_frozen():
+    with pytest.raises(AttributeError):
+        linear(1.0).regime = "balanced"
+
+
+def test_summary_of_many_is_a_table():
+    net = fastrnn.RNN(1.0, np.geomspace(0.1, 10, 30), activation="identity")
+    text = fastrnn.diagnose(net, X).summary()
+    assert len(text.splitlines()) == 22
+    assert "... and 10 more" in text
+    assert "vanishing" in text
+    assert "balanced" in text
+    assert repr(fastrnn.diagnose(net, X)) == "Diagnosis((30,) of them; .summary() tells more)"
+
+
+def test_summary_of_none():
+    assert "no steps" in linear(0.5, np.zeros(0)).summary()
