@@ -164,8 +164,9 @@ def _draw(
     spread = np.linspace(0, len(ordered.w2) - 1, SPREAD_PROFILES).round().astype(int)
     chosen = ordered.w2[np.unique([*spread, np.argmax(ordered.horizon)])]
     by_lag = {w2: influence_by_lag(prepared.values, w2, **weights) for w2 in chosen}
-    count, steps = prepared.values.shape
-    title = f"{Path(series).name}: {weights['activation']} neuron, {count} x {steps - 1} steps"
+    count, length = prepared.values.shape
+    many = f"{count} sequences of " if count > 1 else ""
+    title = f"{Path(series).name}: {weights['activation']} neuron, {many}{length - 1} steps"
     sweep_figure(table, by_lag, title=title).savefig(path)
     return True
 

@@ -25,6 +25,7 @@ MOST_POINTS = 2000
 MOST_MARKERS = 100
 # Past so many decades an axis of logarithms is itself drawn by its logarithm.
 FAR_DECADES = 30.0
+LINEAR_DECADES = 10.0
 
 
 def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title: str) -> Figure:
@@ -78,6 +79,7 @@ def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title:
 
 
 def _against_w2(axes: Axes, table: SweepTable, curves: dict[str, NDArray[Any]]) -> None:
+    _far_scale(axes, list(curves.values()))
     marker = "." if len(table.w2) <= MOST_MARKERS else None
     for (label, values), colour in zip(curves.items(), LINE_COLOURS, strict=False):
         axes.plot(table.w2, values, color=colour, marker=marker, markersize=4, label=label)
@@ -85,7 +87,6 @@ def _against_w2(axes: Axes, table: SweepTable, curves: dict[str, NDArray[Any]]) 
         axes.set_xscale("log")
     elif len(table.w2) > 1:
         axes.set_xscale("symlog", linthresh=np.min(abs(table.w2[table.w2 != 0]), initial=1.0))
-    _far_scale(axes, list(curves.values()))
     axes.set(xlabel="feedback weight $W_2$")
     axes.margins(x=0)
     axes.grid(alpha=0.3)
@@ -98,7 +99,7 @@ def _far_scale(axes: Axes, curves: list[NDArray[Any]]) -> None:
     """Logarithms that reach far are drawn linearly near 0 and by their own logarithm beyond."""
     largest = max((np.nanmax(abs(curve), initial=0.0) for curve in curves), default=0.0)
     if largest > FAR_DECADES:
-        axes.set_yscale("symlog", linthresh=HORIZON_DECADES)
+        axes.set_yscale("symlog", linthresh=LINEAR_DECADES)
         axes.yaxis.set_major_formatter("{x:,.0f}")
 
 
@@ -118,13 +119,12 @@ def _edges(w2: NDArray[Any], stretch: slice) -> tuple[float, float]:
 
 def _influence_by_lag(axes: Axes, by_lag: dict[float, NDArray[Any]]) -> None:
     """Influence relative to the newest input's, so that all curves start at 1."""
-    curves = []
-    for (w2, log10), colour in zip(by_lag.items(), LINE_COLOURS, strict=False):
-        newest = log10[0] if len(log10) and np.isfinite(log10[0]) else 0.0
-        shown = np.unique(np.linspace(0, len(log10) - 1, MOST_POINTS).round().astype(int))
-        curves.append(_finite(log10[shown] - newest))
-        axes.plot(shown, curves[-1], color=colour, label=f"$W_2$ = {w2:.3g}")
-    _far_scale(axes, curves)
+    finite = {w2: _finite(log10) for w2, log10 in by_lag.items()}
+    curves = {w2: log10 - log10[0] for w2, log10 in finite.items()}
+    _far_scale(axes, list(curves.values()))
+    for (w2, curve), colour in zip(curves.items(), LINE_COLOURS, strict=False):
+        shown = np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).round().astype(int))
+        axes.plot(shown, curve[shown], color=colour, label=f"$W_2$ = {w2:.3g}")
     axes.axhline(-HORIZON_DECADES, color="black", linewidth=0.8, linestyle=":")
     axes.annotate(
         "memory horizon", (0.5, -HORIZON_DECADES), xycoords=("axes fraction", "data"),
@@ -136,7 +136,7 @@ def _influence_by_lag(axes: Axes, by_lag: dict[float, NDArray[Any]]) -> None:
         ylabel="log$_{10}$ influence, newest = 0",
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="best")
+    axes.legend(loc="best", fontsize="small")
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:

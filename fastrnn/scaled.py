@@ -43,7 +43,7 @@ class Scaled:
     >>> from fastrnn import Scaled
     >>> tiny = Scaled(1.5, -180_000)
     >>> tiny
-    1.235e-54185
+    5.982e-54186
     >>> tiny.to_float()
     0.0
     >>> (tiny * tiny).log10() == 2 * tiny.log10()
