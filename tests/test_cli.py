@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn.cli import cli
 
 pytest.importorskip("matplotlib")
 
@@ -182,6 +183,13 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path):
     assert result.returncode == 2
     assert "out/sweep.png is a folder" in result.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.png"]
+
+
+def test_without_matplotlib_all_else_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("fastrnn.cli.find_spec", lambda name: None)
+    cli.main(["sweep", "sunspots", *SHORT, "--out", str(tmp_path)], standalone_mode=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "sweep.csv"]
+    assert "sweep.png was not drawn: it needs matplotlib (fastrnn[plot])" in capsys.readouterr().err
 
 
 def test_info(tmp_path):
