@@ -22,11 +22,23 @@ class Forward:
     def time_forward(self, dtype, batch_size, steps):
         fastrnn.forward(self.net, self.x)
 
-    def peakmem_forward(self, dtype, batch_size, steps):
+
+class ForwardMemory:
+    """Memory of a forward pass, beside that of its inputs alone."""
+
+    version = "1"
+    param_names = ("batch_size",)
+    params = ([1, 8192],)
+
+    def setup(self, batch_size):
+        self.net = cases.neuron("float32")
+        self.x = cases.normal(batch_size, 1000, dtype="float32")
+
+    def peakmem_forward(self, batch_size):
         fastrnn.forward(self.net, self.x)
 
-    def peakmem_baseline(self, dtype, batch_size, steps):
-        """What the process holds before a forward pass: its inputs."""
+    def peakmem_baseline(self, batch_size):
+        """What the process holds without it."""
 
 
 class ForwardLayer:
