@@ -14,12 +14,12 @@ _HOME = {
     "Diagnosis": "fastrnn.diagnosis",
     "Gradient": "fastrnn.gradient",
     "Scaled": "fastrnn.scaled",
-    "backward": "fastrnn.verbs.gradient",
+    "backward": "fastrnn.verbs.backward",
     "diagnose": "fastrnn.verbs.diagnose",
     "forward": "fastrnn.verbs.forward",
     "influence": "fastrnn.verbs.influence",
     "load_series": "fastrnn.series",
-    "loss_and_grad": "fastrnn.verbs.gradient",
+    "loss_and_grad": "fastrnn.verbs.loss_and_grad",
     "predict": "fastrnn.verbs.predict",
     "set_workers": "fastrnn.engine",
 }
@@ -63,8 +63,9 @@ if TYPE_CHECKING:
     from fastrnn.rnn import RNN
     from fastrnn.scaled import Scaled
     from fastrnn.series import load_series
+    from fastrnn.verbs.backward import backward
     from fastrnn.verbs.diagnose import diagnose
     from fastrnn.verbs.forward import forward
-    from fastrnn.verbs.gradient import backward, loss_and_grad
     from fastrnn.verbs.influence import influence
+    from fastrnn.verbs.loss_and_grad import loss_and_grad
     from fastrnn.verbs.predict import predict

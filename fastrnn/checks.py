@@ -82,6 +82,8 @@ def choice(name: str, value: object, options: Sequence[str]) -> str:
 
 def wanted_fields(wrt: Iterable[str] | str, options: Sequence[str]) -> tuple[str, ...]:
     """``wrt`` as a tuple of known names."""
+    if not isinstance(wrt, Iterable):
+        raise TypeError(f"wrt must be names of {', '.join(options)}, got {type(wrt).__name__}")
     names = (wrt,) if isinstance(wrt, str) else tuple(wrt)
     return tuple(choice("wrt", name, options) for name in names)
 
@@ -90,10 +92,13 @@ def sequence_lengths(lengths: ArrayLike | None, batch_size: int, steps: int) -> 
     """``lengths`` (B,), or T for every sequence."""
     if lengths is None:
         return np.full(batch_size, steps, np.int64)
-    array = np.asarray(lengths)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
+    if isinstance(lengths, np.ma.MaskedArray):
+        raise TypeError("lengths must be integers, got a masked array")
+    try:
+        array = np.asarray(lengths)
+    except ValueError:
+        raise ValueError("lengths must be one integer a sequence, got a ragged array") from None
+    if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, got {array.dtype}")
     require_shape("lengths", array, ("(batch_size,)", (batch_size,)))
     wrong = (array < 0) | (array > steps)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import numpy as np
@@ -56,13 +57,26 @@ def cli() -> None:
     "--dtype", default="float64", show_default=True, type=click.Choice(["float32", "float64"])
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; sweep-SERIES by default.")
-@click.option("--workers", type=int, help="Threads; as many as usable cores by default.")
+@click.option("--workers", type=int, help="Threads, -1 for all cores; those usable by default.")
 @click.option("--quiet", is_flag=True, help="No table, no progress bar.")
 def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **options: Any) -> None:
-    """Run a bank of neurons, one for each W2, over SERIES and predict each next value.
+    r"""Run a bank of neurons, one for each W2, over SERIES and predict each next value.
 
     SERIES is sunspots, co2 or elnino, a .csv, or a .npy of shape (T,) or (B, T). Writes
     sweep.csv, sweep.png and run.json into a folder and prints what it found.
+
+    \b
+    x_1 on y_T    derivative of the last prediction by the first input
+    horizon       memory: the first lag whose influence is below 1/1000 of the
+                  newest input's
+    decades/step  mean growth of the gradient per step, log10 (sweep.csv:
+                  exponent, natural log)
+    regime        vanishing or exploding if the gradient changes by more than a
+                  factor of 10 over the whole sequence, else balanced
+    saturated     share of steps where the slope f' is below a tenth of its largest
+
+    Loss and gradients are of all sequences together; the other figures are those of the
+    sequence with the median growth.
     """
     from fastrnn.checks import cast
     from fastrnn.series import load_series
@@ -80,7 +94,9 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
         dtype=options["dtype"],
     )
     weights = {name: options[name] for name in ("w1", "b", "activation")}
-    out = out or Path(f"sweep-{Path(series).stem}")
+    out = Path(f"sweep-{Path(series).stem}") if out is None else out
+    if not quiet:
+        click.echo(_title(series, prepared, weights, options["normalize"]) + "\n", nl=True)
     with output_folder(out) as staging:
         with _progress_bar(len(w2), quiet) as advance:
             table = run_sweep(
@@ -91,16 +107,16 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
                 progress=advance,
             )
         write_csv(table, staging / "sweep.csv")
-        drawn = _draw(table, prepared, staging / "sweep.png", series, weights)
+        trouble = _draw(table, prepared, staging / "sweep.png", series, weights)
         seconds = time.perf_counter() - began
         record = _record(series, values, prepared, w2.tolist(), options, workers, seconds)
         write_json(record, staging / "run.json")
     if not quiet:
         click.echo(readable_table(table))
-        files = "sweep.csv, sweep.png, run.json" if drawn else "sweep.csv, run.json"
+        files = "sweep.csv, run.json" if trouble else "sweep.csv, sweep.png, run.json"
         click.echo(f"\n{files} in {out} ({seconds:.1f} s)")
-    if not drawn:
-        click.echo("sweep.png was not drawn: it needs matplotlib (fastrnn[plot])", err=True)
+    if trouble:
+        click.echo(f"fastrnn: sweep.png was not drawn: {trouble}", err=True)
 
 
 @cli.command()
@@ -120,17 +136,27 @@ def info() -> None:
 
 def main() -> None:
     """Entry point: bad input ends in one line on stderr and exit status 2."""
+    # A batch scheduler's polite kill ends as Ctrl-C does, with nothing left half-written.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        cli()
+        sys.exit(cli(standalone_mode=False))
+    except click.Abort:
+        _end("interrupted", 128 + signal.SIGINT)
+    except click.ClickException as error:
+        _end(error.format_message(), error.exit_code)
     except (ValueError, TypeError, OSError, MemoryError) as error:
-        click.echo(f"fastrnn: {_one_line(error)}", err=True)
-        sys.exit(2)
+        _end(_reason(error), 2)
 
 
-def _one_line(error: Exception) -> str:
+def _end(message: str, status: int) -> NoReturn:
+    click.echo(f"fastrnn: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+        return f"{error.filename or 'output'}: {error.strerror}"
+    return str(error)
 
 
 def _progress_bar(length: int, quiet: bool) -> AbstractContextManager[Any]:
@@ -153,10 +179,10 @@ class _Bar:
 
 def _draw(
     table: SweepTable, prepared: PreparedSeries, path: Path, series: str, weights: dict[str, Any]
-) -> bool:
-    """Draw the picture, unless matplotlib is missing."""
+) -> str:
+    """Draw the picture; what prevented it, if anything: a picture is not worth the results."""
     if find_spec("matplotlib") is None:
-        return False
+        return "it needs matplotlib (fastrnn[plot])"
     from fastrnn.plot import sweep_figure
     from fastrnn.sweep.run import influence_by_lag
 
@@ -164,11 +190,21 @@ def _draw(
     spread = np.linspace(0, len(ordered.w2) - 1, SPREAD_PROFILES).round().astype(int)
     chosen = ordered.w2[np.unique([*spread, np.argmax(ordered.horizon)])]
     by_lag = {w2: influence_by_lag(prepared.values, w2, **weights) for w2 in chosen}
+    try:
+        sweep_figure(table, by_lag, title=_title(series, prepared, weights)).savefig(path)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _title(
+    series: str, prepared: PreparedSeries, weights: dict[str, Any], normalised: bool = False
+) -> str:
     count, length = prepared.values.shape
     many = f"{count} sequences of " if count > 1 else ""
-    title = f"{Path(series).name}: {weights['activation']} neuron, {many}{length - 1} steps"
-    sweep_figure(table, by_lag, title=title).savefig(path)
-    return True
+    how = ", normalised" if normalised else ""
+    return f"{Path(series).name}: {weights['activation']} neuron, {many}{length - 1} steps{how}"
 
 
 def _record(
@@ -185,7 +221,10 @@ def _record(
     count, length = prepared.values.shape
     return {
         "series": series,
-        "values": {"shape": list(values.shape), "sha256": hashlib.sha256(values).hexdigest()},
+        "values": {
+            "shape": list(values.shape),
+            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+        },
         "sequences": count,
         "steps": length - 1,
         "values_left_out": prepared.left_out,

@@ -26,32 +26,46 @@ SUMMARY_ROWS = 20
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
-    """What `diagnose` found. Axes [K,] [B] as of the last state: none for one net and sequence.
+    """What `diagnose` found, for every net and sequence.
 
-    All logarithms stay finite where plain floats would be 0 or inf.
+    Arrays have the axes [K,] [B] of the last state, none for one net and one sequence; some
+    have an axis T more. All logarithms stay finite where plain floats would be 0 or inf.
+
+    Attributes
+    ----------
+    influence : Scaled, shape [K,] [B,] T [,F]
+        Derivative of the last prediction by every input.
+    influence_of_first : Scaled, shape [K,] [B] [,F]
+        The same for x_1 alone.
+    share : ndarray, shape [K,] [B,] T
+        Share of each input in the sum of all absolute influences.
+    gradient_by_lag : ndarray, shape [K,] [B,] T
+        log10 of the absolute influence of the input ``lag`` steps before the last; -inf where
+        nothing arrives, NaN where a sequence has no such lag.
+    horizon : float or ndarray, shape [K,] [B]
+        Memory horizon: the first lag whose influence is below 1e-3 of the newest input's; inf
+        where there is none, 0 where not even the newest input counts.
+    exponent : float or ndarray, shape [K,] [B]
+        Mean growth of the gradient per step, natural logarithm: the largest Lyapunov exponent
+        of this run.
+    decades : float or ndarray, shape [K,] [B]
+        log10 of the influence of x_1 over that of the newest input; decides the regime.
+    regime : str or ndarray, shape [K,] [B]
+        "vanishing", "balanced" (within one decade either way), "exploding", or "undefined"
+        where the states are NaN or there are none.
+    saturated : float or ndarray, shape [K,] [B]
+        Share of the steps (and units) where f' is below a tenth of its largest value.
     """
 
     influence: Scaled
-    """Derivative of the last prediction by every input: [K,] [B,] T [,F]."""
     influence_of_first: Scaled
-    """The same for x_1 alone: [K,] [B] [,F]."""
     share: Any
-    """Share of each input in the sum of all absolute influences: [K,] [B,] T."""
     gradient_by_lag: Any
-    """log10 of the absolute influence of the input ``lag`` steps before the last: [K,] [B,] T.
-
-    -inf where nothing arrives, NaN where a sequence has no such lag.
-    """
     horizon: Any
-    """First lag whose influence is below 1e-3 of the newest input's; inf where there is none."""
     exponent: Any
-    """Mean log growth of the gradient per step: the largest Lyapunov exponent of this run."""
     decades: Any
-    """Growth of the gradient from the last step back to the first, log10: decides the regime."""
     regime: Any
-    """"vanishing", "balanced" (within one decade either way) or "exploding"."""
     saturated: Any
-    """Share of the steps (and units) where f' is below a tenth of its largest value."""
 
     def summary(self) -> str:
         """The findings in words: a paragraph for one sequence, a line each for many."""
@@ -65,18 +79,18 @@ class Diagnosis:
         return f"Diagnosis({what}; .summary() tells more)"
 
     def _paragraph(self) -> str:
-        steps = np.shape(self.gradient_by_lag)[-1]
-        horizon = "all" if math.isinf(self.horizon) else f"{self.horizon:.0f}"
+        steps = int((~np.isnan(self.gradient_by_lag)).sum()) or np.size(self.gradient_by_lag)
+        if steps == 0:
+            return f"regime            {self.regime}: no steps"
         lines = [
-            f"regime            {self.regime}: the gradient changes by 10^{self.decades:.4g} "
-            f"over {steps} steps",
+            f"regime            {self.regime}: x_1 counts 10^{self.decades:.4g} times x_{steps}",
             f"growth per step   10^{self.exponent / LN_10:.4g} (exponent {self.exponent:.6g})",
         ]
         if self.influence_of_first.ndim == 0:
             lines.append(f"influence of x_1  {self.influence_of_first:.3e}{self._percent()}")
         lines += [
-            f"share of x_1      {self.share[0]:.3g}" if steps else "no steps",
-            f"memory horizon    {horizon} of {steps} steps",
+            f"share of x_1      {self.share[0]:.3g}",
+            f"memory horizon    {lag_text(self.horizon)} of {steps} steps",
             f"saturated steps   {self.saturated:.1%}",
         ]
         return "\n".join(lines)
@@ -90,7 +104,7 @@ class Diagnosis:
         lines = [f"{'':>10} {'regime':>10} {'exponent':>10} {'horizon':>8} {'saturated':>9}"]
         lines += [
             f"{','.join(map(str, i)):>10} {self.regime[i]:>10} {self.exponent[i]:>10.4g} "
-            f"{self.horizon[i]:>8.0f} {self.saturated[i]:>9.1%}"
+            f"{lag_text(self.horizon[i]):>8} {self.saturated[i]:>9.1%}"
             for i in index[:SUMMARY_ROWS]
         ]
         if len(index) > SUMMARY_ROWS:
@@ -105,10 +119,10 @@ def diagnosis(
     lengths = np.broadcast_to(job.lengths, job.size("KB"))
     magnitude = log10_norm(by_x)
     by_lag = _newest_first(magnitude, job.lengths)
-    growth = log10_norm(by_h0) - log10_norm(Scaled(seed))[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
+        growth = log10_norm(by_h0) - log10_norm(Scaled(seed))[:, None]
         per_step = np.where(lengths > 0, growth / lengths, np.nan)
-        decades = np.where(lengths > 1, per_step * (lengths - 1), 0.0)
+        decades = _decades(by_lag, job.lengths)
     first = job.visible(by_x.mantissa, "KBTX"), job.visible(by_x.exponent, "KBTX")
     influence = Scaled(*first)
     time = -1 if "X" in job.absent else -2
@@ -121,18 +135,24 @@ def diagnosis(
         horizon=job.visible(_horizon(by_lag), "KB"),
         exponent=job.visible(per_step * LN_10, "KB"),
         decades=job.visible(decades, "KB"),
-        regime=_plain(job.visible(regime_of(decades), "KB")),
+        regime=_plain(job.visible(_regime(decades), "KB")),
         saturated=job.visible(_saturated(job, states), "KB"),
     )
 
 
-def regime_of(decades: FloatArray) -> NDArray[np.str_]:
+def lag_text(lag: float) -> str:
+    """A lag in words."""
+    return "all" if math.isinf(lag) else f"{lag:.0f}"
+
+
+def _regime(decades: FloatArray) -> NDArray[np.str_]:
     """Regime of a gradient that grows by so many decades over a sequence."""
-    return np.where(
-        decades < -BALANCED_DECADES,
-        "vanishing",
-        np.where(decades > BALANCED_DECADES, "exploding", "balanced"),
-    )
+    cases = {
+        "vanishing": decades < -BALANCED_DECADES,
+        "balanced": abs(decades) <= BALANCED_DECADES,
+        "exploding": decades > BALANCED_DECADES,
+    }
+    return np.select(list(cases.values()), list(cases), "undefined")
 
 
 def log10_norm(vector: Scaled) -> FloatArray:
@@ -152,6 +172,15 @@ def _newest_first(magnitude: FloatArray, lengths: NDArray[np.int64]) -> FloatArr
     return np.where(time < 0, np.nan, by_lag)
 
 
+def _decades(by_lag: FloatArray, lengths: NDArray[np.int64]) -> FloatArray:
+    """log10 of the first input's influence over the newest's; -inf where neither has any."""
+    if by_lag.shape[-1] == 0:
+        return np.full(by_lag.shape[:-1], np.nan)
+    newest = by_lag[..., 0]
+    oldest = np.take_along_axis(by_lag, np.maximum(lengths - 1, 0)[None, :, None], axis=-1)[..., 0]
+    return np.where(np.isneginf(newest), -np.inf, oldest - newest)
+
+
 def _horizon(by_lag: FloatArray) -> FloatArray:
     """First lag at least three decades below lag 0; 0 where not even the newest input counts."""
     if by_lag.shape[-1] == 0:
@@ -159,7 +188,8 @@ def _horizon(by_lag: FloatArray) -> FloatArray:
     newest = by_lag[..., :1]
     below = by_lag < newest - HORIZON_DECADES
     horizon = np.where(below.any(axis=-1), below.argmax(axis=-1), np.inf)
-    return np.where(np.isneginf(newest[..., 0]), 0.0, horizon)
+    horizon = np.where(np.isneginf(newest[..., 0]), 0.0, horizon)
+    return np.where(np.isnan(by_lag).all(axis=-1) | np.isnan(newest[..., 0]), np.nan, horizon)
 
 
 def _share(magnitude: FloatArray) -> FloatArray:

@@ -7,13 +7,14 @@ may run in any order on any number of threads and the bits stay the same.
 from __future__ import annotations
 
 import contextvars
+import functools
 import math
 import multiprocessing
 import operator
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -37,17 +38,24 @@ ACTIVATION_WORK = 16
 # threads, so that the order of the sum is the same on every machine.
 GROUP = 16
 LEAST_TILE = 64
+MOST_THREADS = 1024
 # A request below this is not held against the memory that is left.
 MEMORY_UNCHECKED = 1 << 28
 # Stands for an array that is not wanted; kernels may take its last axis apart.
 EMPTY = (0, 0, 0, 1)
+FEWER = "fewer sequences or nets a call"
 
 _workers: contextvars.ContextVar[int | None] = contextvars.ContextVar("workers", default=None)
 
 
 def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[FloatArray, FloatArray]:
     """States (K, B, T, H), empty unless ``keep``, and the last state (K, B, H)."""
-    states = _zeros("states", job.size("KBTH") if keep else EMPTY, job.dtype, "keep='last'")
+    states = _zeros(
+        "states",
+        job.size("KBTH") if keep else EMPTY,
+        job.dtype,
+        FEWER + " or keep='last' in forward",
+    )
     last = np.empty_like(job.h0)
     w1, w2, b, _, _ = job.weights
     _run(
@@ -63,7 +71,7 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[FloatAr
 def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> FloatArray:
     """Predictions (K, B, T, O) of states (K, B, T, H)."""
     _, _, _, w3, b3 = job.weights
-    y = _zeros("predictions", job.size("KBTO"), job.dtype, "shorter sequences")
+    y = _zeros("predictions", job.size("KBTO"), job.dtype, FEWER)
     _run(lambda block: layer.readout(w3, b3, states, job.lengths, block, y), job, workers)
     return y
 
@@ -87,11 +95,11 @@ def backward(
     group = 1 if per_sequence else GROUP
     rows = -(-batch_size // group)
     sums = {
-        name: _zeros(f"d{name}", (nets, rows, *weight.shape[1:]), np.float64, "smaller batches")
+        name: _zeros(f"d{name}", (nets, rows, *weight.shape[1:]), np.float64, FEWER)
         for name, weight in job.weights._asdict().items()
     }
     loss = np.zeros((nets, rows))
-    dx = _zeros("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype, "wrt= without x")
+    dx = _zeros("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype, FEWER)
     dh0 = np.empty_like(job.h0)
     tile = _tile(job)
     _run(
@@ -105,7 +113,7 @@ def backward(
     )  # fmt: skip
     sums["loss"] = loss
     if not per_sequence:
-        sums = {name: array.sum(axis=1) for name, array in sums.items()}
+        sums = {name: _ordered_sum(array) for name, array in sums.items()}
     return sums | {"x": dx, "h0": dh0}
 
 
@@ -113,8 +121,8 @@ def influence(job: Sequences, seed: FloatArray, *, workers: int | None) -> tuple
     """d(seed . h_T)/dx (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), for seeds (K, H)."""
     w1, w2, b, _, _ = job.weights
     shape = job.size("KBTF")
-    mantissa = _zeros("influences", shape, job.dtype, "smaller batches")
-    exponent = _zeros("influences", shape, np.float64, "smaller batches")
+    mantissa = _zeros("influences", shape, job.dtype, FEWER)
+    exponent = _zeros("influences", shape, np.float64, FEWER)
     mantissa0, exponent0 = np.empty_like(job.h0), np.empty(job.h0.shape)
     tile = _tile(job)
     _run(
@@ -197,20 +205,32 @@ def _count_workers(workers: SupportsIndex | None) -> int:
 def _run(
     call: Callable[[Block], None], job: Sequences, workers: int | None, group: int = 1
 ) -> None:
-    """Make ``call`` for every block of lanes; the first error is raised when all have stopped."""
+    """Make ``call`` for every block of lanes; an error or Ctrl-C is raised when all are idle."""
     count = _count_workers(workers)
     blocks = _blocks(job, count, group)
     if count == 1 or len(blocks) <= 1:
         for block in blocks:
             call(block)
         return
-    futures = [_pool(count).submit(call, block) for block in blocks]
+    rest = iter(blocks)
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                block = next(rest, None)
+            if block is None:
+                return
+            call(block)
+
+    futures = [_pool().submit(work) for _ in range(min(count, len(blocks)))]
     try:
         for future in futures:
             future.result()
     finally:
-        for future in futures:
-            future.cancel()
+        with lock:
+            rest = iter(())
+        wait(futures)
 
 
 def _blocks(job: Sequences, workers: int, group: int) -> list[Block]:
@@ -229,31 +249,23 @@ def _blocks(job: Sequences, workers: int, group: int) -> list[Block]:
     ]
 
 
-class _Pools(dict[int, ThreadPoolExecutor]):
-    """Thread pools by size, made when first needed and forgotten by a forked child."""
-
-    def __missing__(self, size: int) -> ThreadPoolExecutor:
-        pool = self[size] = ThreadPoolExecutor(size, thread_name_prefix="fastrnn")
-        return pool
-
-
-_pools = _Pools()
-_pools_lock = threading.Lock()
-
-
-def _pool(size: int) -> ThreadPoolExecutor:
-    with _pools_lock:
-        return _pools[size]
-
-
-def _forget_pools() -> None:
-    global _pools_lock
-    _pools.clear()
-    _pools_lock = threading.Lock()
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads, started when first needed and reused when idle."""
+    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="fastrnn")
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
+    # A child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _ordered_sum(array: FloatArray) -> FloatArray:
+    """Sum over axis 1 in the order of the index."""
+    total = np.zeros(array.shape[:1] + array.shape[2:], array.dtype)
+    for row in range(array.shape[1]):
+        total += array[:, row]
+    return total
 
 
 def _zeros(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:

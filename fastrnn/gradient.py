@@ -48,5 +48,6 @@ def collect(
     for name in wanted:
         keeps_batch = per_sequence or name in ("x", "h0")
         axes = ("KB" if keeps_batch else "K") + AXES[name]
-        fields[name] = job.visible(arrays[name].astype(job.dtype, copy=False), axes)
+        with np.errstate(over="ignore"):
+            fields[name] = job.visible(arrays[name].astype(job.dtype, copy=False), axes)
     return Gradient(**fields)

@@ -19,13 +19,22 @@ if TYPE_CHECKING:
 
     from fastrnn.sweep.run import SweepTable
 
-REGIME_COLOURS = {"vanishing": "#56B4E9", "balanced": "#009E73", "exploding": "#E69F00"}
+REGIME_COLOURS = {
+    "vanishing": "#56B4E9",
+    "balanced": "#009E73",
+    "exploding": "#E69F00",
+    "undefined": "#999999",
+}
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 MOST_POINTS = 2000
 MOST_MARKERS = 100
 # Past so many decades an axis of logarithms is itself drawn by its logarithm.
 FAR_DECADES = 30.0
 LINEAR_DECADES = 10.0
+# Past so many it is drawn at the edge.
+MOST_DECADES = 1e12
+# Beyond it, and below its inverse, a logarithmic axis of matplotlib overflows.
+LARGEST_W2 = 1e30
 
 
 def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title: str) -> Figure:
@@ -81,18 +90,33 @@ def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title:
 def _against_w2(axes: Axes, table: SweepTable, curves: dict[str, NDArray[Any]]) -> None:
     _far_scale(axes, list(curves.values()))
     marker = "." if len(table.w2) <= MOST_MARKERS else None
+    w2 = _w2_axis(axes, table.w2)
     for (label, values), colour in zip(curves.items(), LINE_COLOURS, strict=False):
-        axes.plot(table.w2, values, color=colour, marker=marker, markersize=4, label=label)
-    if (table.w2 > 0).all():
-        axes.set_xscale("log")
-    elif len(table.w2) > 1:
-        axes.set_xscale("symlog", linthresh=np.min(abs(table.w2[table.w2 != 0]), initial=1.0))
-    axes.set(xlabel="feedback weight $W_2$")
+        axes.plot(w2, values, color=colour, marker=marker, markersize=4, label=label)
+    if not any(np.isfinite(values).any() for values in curves.values()):
+        axes.text(0.5, 0.5, "nothing finite to draw", transform=axes.transAxes, ha="center")
     axes.margins(x=0)
     axes.grid(alpha=0.3)
     for stretch in table.stretches():
-        low, high = _edges(table.w2, stretch)
+        low, high = _edges(w2, stretch, axes.get_xscale() == "linear")
         axes.axvspan(low, high, color=REGIME_COLOURS[table.regime[stretch][0]], alpha=0.2, lw=0)
+
+
+def _w2_axis(axes: Axes, w2: NDArray[Any]) -> NDArray[Any]:
+    """Choose the scale of the W2 axis; what to draw on it."""
+    axes.set(xlabel="feedback weight $W_2$")
+    sizes = abs(w2[w2 != 0])
+    ordinary = not sizes.size or (sizes.max() < LARGEST_W2 and sizes.min() > 1 / LARGEST_W2)
+    positive = bool((w2 > 0).all())
+    if ordinary and (positive or w2[0] != w2[-1]):
+        options = {} if positive else {"linthresh": sizes.min(initial=1.0)}
+        axes.set_xscale("log" if positive else "symlog", **options)
+        return w2
+    if positive:
+        axes.set(xlabel="log$_{10}$ of the feedback weight $W_2$")
+        return np.asarray(np.log10(w2))
+    axes.set(xlabel="row, by growing $W_2$")
+    return np.arange(len(w2), dtype=float)
 
 
 def _far_scale(axes: Axes, curves: list[NDArray[Any]]) -> None:
@@ -100,14 +124,14 @@ def _far_scale(axes: Axes, curves: list[NDArray[Any]]) -> None:
     largest = max((np.nanmax(abs(curve), initial=0.0) for curve in curves), default=0.0)
     if largest > FAR_DECADES:
         axes.set_yscale("symlog", linthresh=LINEAR_DECADES)
-        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter(lambda x, _: f"{x:,.0f}" if abs(x) < 1e6 else f"{x:.0e}")
 
 
-def _edges(w2: NDArray[Any], stretch: slice) -> tuple[float, float]:
-    """Ends of a regime's band: half-way to the neighbours."""
+def _edges(w2: NDArray[Any], stretch: slice, linear: bool) -> tuple[float, float]:
+    """Ends of a regime's band: half-way to the neighbours, as the axis shows it."""
 
     def between(a: float, b: float) -> float:
-        return float(np.sign(a) * np.sqrt(a * b)) if a * b > 0 else (a + b) / 2
+        return (a + b) / 2 if linear or a * b <= 0 else float(np.sign(a) * np.sqrt(a * b))
 
     if w2[0] == w2[-1]:
         half = abs(w2[0]) / 2 or 1.0
@@ -140,7 +164,8 @@ def _influence_by_lag(axes: Axes, by_lag: dict[float, NDArray[Any]]) -> None:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:
-    return np.where(np.isfinite(values), values, np.nan)
+    """NaN instead of inf, and nothing past the edge of the picture."""
+    return np.where(np.isfinite(values), np.clip(values, -MOST_DECADES, MOST_DECADES), np.nan)
 
 
 def _positive(values: NDArray[Any]) -> NDArray[Any]:

@@ -238,6 +238,8 @@ class RNN:
             check("b", self.b, "hidden_size", h)
         if self.w3 is not None and self.b3 is not None:
             outputs = self.w3.shape[-2] if self.w3.ndim > 1 else 1
+            if outputs == 0:
+                raise ValueError(f"w3 must have at least one output, got shape {self.w3.shape}")
             check("w3", self.w3, "output_size, hidden_size", outputs, h)
             if self.b3.ndim:
                 check("b3", self.b3, "output_size", outputs)

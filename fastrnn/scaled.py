@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any
@@ -60,13 +61,20 @@ class Scaled:
 
     def __init__(self, mantissa: ArrayLike, exponent: ArrayLike = 0.0) -> None:
         value = np.asarray(mantissa)
+        if value.dtype.kind not in "biuf":
+            raise TypeError(f"mantissa must be real numbers, got {value.dtype}")
         if value.dtype not in (np.float32, np.float64):
             value = value.astype(np.float64)
+        wrong = np.isfinite(value) & (np.asarray(exponent) != np.rint(exponent))
+        if wrong.any():
+            bad = np.broadcast_to(exponent, value.shape)[wrong].flat[0]
+            raise ValueError(f"exponent must be integers, got {bad}")
         fraction, shift = np.frexp(value)
         exact = np.isfinite(value) & (value != 0)
         power = np.where(exact, np.asarray(exponent, np.float64) + (shift - 1), 0.0)
-        # `* 2` of a 0-d array would be a NumPy scalar.
-        object.__setattr__(self, "mantissa", np.asarray(np.where(exact, 2 * fraction, value)))
+        normal = np.asarray(np.where(exact, 2 * fraction, value))
+        normal.flags.writeable = False
+        object.__setattr__(self, "mantissa", normal)
         object.__setattr__(self, "exponent", np.broadcast_to(power, value.shape))
 
     @property
@@ -155,8 +163,14 @@ class Scaled:
     def __getitem__(self, key: Any) -> Scaled:
         return Scaled(self.mantissa[key], self.exponent[key])
 
+    def __iter__(self) -> Iterator[Scaled]:
+        return (self[i] for i in range(len(self)))
+
     def __len__(self) -> int:
         return len(self.mantissa)
+
+    def __bool__(self) -> bool:
+        return bool(self.mantissa)
 
     def __float__(self) -> float:
         return float(self.to_float())
@@ -174,12 +188,12 @@ class Scaled:
         return _decimal(float(self.mantissa), float(self.exponent), spec or ".3e")
 
     def __repr__(self) -> str:
-        texts = [
-            _decimal(float(mantissa), float(exponent), ".3e")
-            for mantissa, exponent in zip(self.mantissa.flat, self.exponent.flat, strict=True)
-        ]
-        words = np.array(texts, dtype=object).reshape(self.shape)
-        return np.array2string(words, separator=", ", formatter={"object": str})
+        def text(index: Any) -> str:
+            return _decimal(self.mantissa.flat[index], self.exponent.flat[index], ".3e")
+
+        # NumPy lays out the indices; only those it shows are turned into text.
+        indices = np.arange(self.mantissa.size).reshape(self.shape)
+        return np.array2string(indices, separator=", ", formatter={"int": text})
 
     def _log(self, log: np.ufunc, log_2: float) -> Any:
         with np.errstate(divide="ignore"):
@@ -224,6 +238,7 @@ def exp(u: ArrayLike) -> Scaled:
     u = np.asarray(u, np.float64)
     finite = np.isfinite(u)
     exponent = np.rint(np.where(finite, u, 0.0) / LN_2)
-    rest = np.where(finite, u, 0.0) - exponent * LN_2
+    # From |u| = 2**52 on u no longer says where in its binade exp(u) lies.
+    rest = np.clip(np.where(finite, u, 0.0) - exponent * LN_2, -LN_2, LN_2)
     with np.errstate(over="ignore"):
         return Scaled(np.where(finite, np.exp(rest), np.exp(u)), exponent)

@@ -17,6 +17,8 @@ BUNDLED = ("co2", "elnino", "sunspots")
 # Cells that say "no value here", in any case.
 GAPS = frozenset({"", "na", "nan", "n/a", "null", "none", "-", "?"})
 
+SEPARATORS = ",;\t"
+
 Fill = Literal["interpolate", "drop"]
 
 
@@ -31,7 +33,8 @@ def load_series(
         "sunspots" (yearly number, 1700-2008), "co2" (weekly, ppm, 1958-2001), "elnino"
         (monthly, °C, 1950-2010), or the path of a .csv or .npy file.
     column : str, optional
-        Column of a CSV, by its name; the last one by default.
+        Column of a CSV (separated by comma, semicolon or tab), by its name; the last one by
+        default.
     fill : {"interpolate", "drop"}, optional
         What to do with gaps (empty cells or NaN): draw a line between the neighbours, or leave
         them out. Refused by default.
@@ -65,6 +68,8 @@ def load_series(
         raise FileNotFoundError(
             f"series {str(source)!r}: {what}, nor one of the bundled {', '.join(BUNDLED)}"
         )
+    elif path.suffix.lower() == ".npz":
+        raise ValueError(f"{path.name} must be a .csv or .npy file: save one array with numpy.save")
     elif path.suffix.lower() == ".npy":
         if column is not None:
             raise ValueError(f"column is for CSV files, got {column!r} for {path.name}")
@@ -76,19 +81,20 @@ def load_series(
 
 def _read_csv(path: Path, column: str | None) -> NDArray[np.float64]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = [(n, row) for n, row in enumerate(_numbered(text), start=1) if row]
+        rows = _rows(path.read_text(encoding="utf-8-sig"))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path.name} is not a CSV file: {error}") from None
     if not rows:
         raise ValueError(f"{path.name} is empty")
     header = [cell.strip() for cell in rows[0][1]]
-    if any(_is_number(cell) for cell in header):
+    if all(_is_number(cell) or cell.lower() in GAPS for cell in header):
         header = [str(number) for number in range(1, len(header) + 1)]
     else:
         rows = rows[1:]
     name = header[-1] if column is None else choice("column", column, header)
-    index = header.index(name)
+    index = len(header) - 1 if column is None else header.index(name)
+    if column is not None and header.count(name) > 1:
+        raise ValueError(f"{path.name} has {header.count(name)} columns {name!r}")
     values = []
     for line, row in rows:
         if len(row) != len(header):
@@ -104,9 +110,12 @@ def _read_csv(path: Path, column: str | None) -> NDArray[np.float64]:
     return np.array(values)
 
 
-def _numbered(text: str) -> list[list[str]]:
-    """Rows of a CSV, one for each physical line, so that errors can name it."""
-    return list(csv.reader(text.splitlines(), strict=True))
+def _rows(text: str) -> list[tuple[int, list[str]]]:
+    """Cells of every row that is not blank, with the line it ends in."""
+    lines = text.splitlines(keepends=True)
+    separator = max(SEPARATORS, key=lines[0].count) if lines else SEPARATORS[0]
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    return [(reader.line_num, row) for row in reader if row]
 
 
 def _is_number(cell: str) -> bool:
@@ -120,8 +129,8 @@ def _is_number(cell: str) -> bool:
 def _read_npy(path: Path) -> NDArray[np.float64]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path.name} is not a readable .npy array: {error}") from None
+    except (ValueError, EOFError, OSError):
+        raise ValueError(f"{path.name} is not a readable .npy array of numbers") from None
     array = float_array(path.name, array)
     if array.ndim not in (1, 2):
         raise ValueError(f"{path.name} must have shape (T,) or (B, T), got {array.shape}")
@@ -140,7 +149,7 @@ def _without_gaps(values: NDArray[np.float64], fill: Fill | None) -> NDArray[np.
         raise ValueError("the series has no values, only gaps")
     if fill is None:
         raise ValueError(
-            f"the series has {gaps.sum()} gaps in {values.size} values: choose fill= (on the "
+            f"the series has gaps, {gaps.sum()} in {values.size} values: choose fill= (on the "
             "command line --fill) 'interpolate' (a line between the neighbours) or 'drop'"
         )
     if values.ndim == 2:

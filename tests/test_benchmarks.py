@@ -1,4 +1,4 @@
-"""Every benchmark runs once, at its first parameters, and calls what its name says."""
+"""Every benchmark runs once, and calls what its name says."""
 
 import importlib
 import inspect
@@ -26,10 +26,15 @@ def benchmarks():
 
 @pytest.mark.parametrize(("case", "kind", "what"), list(benchmarks()))
 def test_benchmark(case, kind, what, monkeypatch):
+    parameters = list(itertools.product(*getattr(case, "params", ())))
+    for chosen in parameters if kind == "track" else parameters[:1]:
+        run_once(case, kind, what, chosen, monkeypatch)
+
+
+def run_once(case, kind, what, parameters, monkeypatch):
     instance = case()
-    first = next(itertools.product(*getattr(case, "params", ())), ())
     if hasattr(instance, "setup"):
-        instance.setup(*first)
+        instance.setup(*parameters)
     verb = next((name for name in fastrnn.__all__ if what.startswith(name)), None)
     called = []
     if verb is not None:
@@ -37,7 +42,7 @@ def test_benchmark(case, kind, what, monkeypatch):
         monkeypatch.setattr(
             fastrnn, verb, lambda *args, **options: (called.append(verb), real(*args, **options))[1]
         )
-    result = getattr(instance, f"{kind}_{what}")(*first)
+    result = getattr(instance, f"{kind}_{what}")(*parameters)
     if kind == "timeraw":
         subprocess.run([sys.executable, "-c", result], check=True)
     elif kind == "track":

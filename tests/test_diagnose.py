@@ -43,6 +43,13 @@ def test_one_is_balanced_and_so_is_minus_one():
         assert found.influence_of_first.sign == 1
 
 
+def test_the_regime_compares_the_first_input_with_the_newest():
+    """The newest input meets a saturated neuron, and counts less than the first."""
+    found = fastrnn.diagnose(fastrnn.RNN(1.0, 2.0), [0.0] * 9 + [10.0])
+    assert found.regime == "exploding"
+    assert found.decades == pytest.approx(math.log10(2**9), rel=1e-12)
+
+
 def test_the_regime_is_that_of_the_whole_sequence():
     assert linear(0.95, np.ones(10)).regime == "balanced"
     assert linear(0.95, np.ones(1000)).regime == "vanishing"
@@ -52,6 +59,7 @@ def test_saturation_makes_the_gradient_of_a_large_w2_vanish():
     found = fastrnn.diagnose(fastrnn.RNN(1.0, 2.0), np.ones(100))
     assert found.regime == "vanishing"
     assert found.saturated == 0.99
+    assert found.decades == found.gradient_by_lag[-1] - found.gradient_by_lag[0]
     # At the fixed point h = tanh(1 + 2h).
     h = 0.994893
     assert found.exponent == pytest.approx(math.log(2 * (1 - h * h)), rel=0.01)
@@ -96,8 +104,18 @@ def test_ragged_sequences_count_from_their_own_end():
     assert found.gradient_by_lag[1, :2] == pytest.approx([0, math.log10(0.5)])
     assert np.isnan(found.gradient_by_lag[1, 2:]).all()
     assert found.share[1].tolist() == pytest.approx([1 / 3, 2 / 3, 0, 0, 0, 0])
-    assert found.regime.tolist() == ["vanishing", "balanced", "balanced"]
+    assert found.regime.tolist() == ["vanishing", "balanced", "undefined"]
     assert np.isnan(found.exponent[2])
+
+
+def test_nan_is_undefined_and_not_balanced():
+    found = fastrnn.diagnose(fastrnn.RNN(1.0, 0.5), [1.0, math.nan, 2.0])
+    assert found.regime == "undefined"
+    assert math.isnan(found.horizon)
+    assert math.isnan(found.exponent)
+    # What comes before the NaN is another sequence's business.
+    both = fastrnn.diagnose(fastrnn.RNN(1.0, 0.5), [[1.0, math.nan, 2.0], [1.0, 1.0, 2.0]])
+    assert both.regime.tolist() == ["undefined", "vanishing"]
 
 
 def test_fields_are_frozen():

@@ -24,6 +24,7 @@ WRONG_NETS = [
     (dict(w1=np.ones((4, 2)), w2=np.eye(4), b=np.ones(3)), ValueError, r"b must have shape .* = \(4,\), got \(3,\)"),
     (dict(w1=np.ones((4, 2)), w2=np.eye(4), w3=np.ones(3)), ValueError, "w3 must have shape"),
     (dict(w1=np.ones((4, 2)), w2=np.eye(4), w3=np.ones((2, 4)), b3=np.ones(3)), ValueError, "b3 must have shape"),
+    (dict(w1=np.ones((4, 2)), w2=np.eye(4), w3=np.ones((0, 4))), ValueError, "w3 must have at least one output"),
     (dict(w1=1.0, w2=0.5, b3=1.0), ValueError, "b3 must come with w3"),
     (dict(w1=1.0, w2=np.nan), ValueError, "w2 must be finite, got nan"),
     (dict(w1=np.inf, w2=0.5), ValueError, "w1 must be finite, got inf"),
@@ -67,6 +68,9 @@ WRONG_OPTIONS = [
     (lambda: fastrnn.forward(NEURON, X, lengths=[1, 2, 6]), ValueError, "lengths must be from 0 to T = 5, got 6"),
     (lambda: fastrnn.forward(NEURON, X, lengths=[1, -2, 3]), ValueError, "lengths must be from 0 to T = 5, got -2"),
     (lambda: fastrnn.forward(NEURON, X, lengths=[1.0, 2.0, 3.0]), TypeError, "lengths must be integers, got float64"),
+    (lambda: fastrnn.forward(NEURON, X, lengths=np.ma.masked_array([1, 2, 3])), TypeError, "lengths must be integers, got a masked array"),
+    (lambda: fastrnn.forward(NEURON, X, lengths=[1, [2], 3]), ValueError, "lengths must be one integer a sequence"),
+    (lambda: fastrnn.backward(NEURON, X, X, wrt=None), TypeError, "wrt must be names of w1, w2, b, x, h0, got NoneType"),
     (lambda: fastrnn.forward(NEURON, X, workers=0), ValueError, "workers must be positive"),
     (lambda: fastrnn.forward(NEURON, X, workers=-1000), ValueError, "workers must be positive"),
     (lambda: fastrnn.forward(NEURON, X, workers=True), TypeError, "workers must be an integer, got a bool"),
@@ -106,7 +110,7 @@ def test_wrong_options(call, error, match):
 
 def test_states_larger_than_memory_are_refused_before_anything_is_allocated():
     x = np.broadcast_to(np.zeros(1), (1 << 20, 1 << 20))
-    with pytest.raises(MemoryError, match=re.escape("need 8.8e+03 GB") + ".*use keep='last'"):
+    with pytest.raises(MemoryError, match=re.escape("need 8.8e+03 GB") + ".*or keep='last'"):
         fastrnn.forward(NEURON, x)
 
 

@@ -48,6 +48,33 @@ def test_derivative_is_right_to_4_ulp_on_the_whole_line(activation):
     assert worst <= 4
 
 
+@pytest.mark.parametrize("kind", ["neuron", "layer", "reference"])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("saturation", [10.0, 18.0, 19.1, 30.0, 300.0])
+def test_saturated_gradients_keep_their_digits(kind, activation, saturation):
+    """Neither 1 - h*h nor h*(1 - h) does."""
+    verbs = fastrnn.reference if kind == "reference" else fastrnn
+    weights = ([[0.5]], [[0.5]]) if kind == "layer" else (0.5, 0.5)
+    net = fastrnn.RNN(*weights, saturation, activation=activation)
+    grad = verbs.backward(net, [0.0], [1.0] if kind != "layer" else [[1.0]])
+    with mp.workdps(exact.DIGITS):
+        truth = exact.derivative(activation, mp.mpf(saturation))
+        assert _ulps(np.ravel(grad.b)[0], truth) <= 4
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_states_of_one_step_are_right_to_2_ulp_in_their_own_type(activation, dtype):
+    z = np.random.default_rng(0).uniform(-20, 20, (300, 1)).astype(dtype)
+    states = fastrnn.forward(fastrnn.RNN(1, 0, activation=activation), z)[:, 0]
+    truth = mp.tanh if activation == "tanh" else lambda z: 1 / (1 + mp.exp(-z))
+    with mp.workdps(exact.DIGITS):
+        for ours, argument in zip(states, z[:, 0], strict=True):
+            exactly = truth(mp.mpf(float(argument)))
+            unit = mp.mpf(float(np.spacing(np.abs(ours))))
+            assert abs(mp.mpf(float(ours)) - exactly) <= tolerances.ACTIVATION_ULP * unit
+
+
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 def test_activation_is_right_to_2_ulp(activation):
     code = ACTIVATIONS.index(activation)
@@ -82,7 +109,7 @@ def test_activations_of_special_values():
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("steps", [1, 5, 100])
+@pytest.mark.parametrize("steps", [1, 5, 100, pytest.param(500, marks=pytest.mark.slow)])
 def test_influence_matches_mpmath_at_extreme_w2(activation, steps, dtype):
     values = [w2 for w2 in EXTREME_W2 if dtype == "float64" or 1e-30 < abs(w2) < 1e30]
     w2 = np.array(values, dtype)
@@ -113,12 +140,15 @@ def test_influence_matches_mpmath_at_extreme_w2(activation, steps, dtype):
                 assert abs(mp.log(ratio)) <= bound
 
 
-@pytest.mark.parametrize("w2", [w2 for w2 in EXTREME_W2 if abs(w2) != 1])
-@pytest.mark.parametrize("activation", ["identity", "relu"])
-def test_influence_has_its_closed_form_over_a_long_sequence(activation, w2):
-    if activation == "relu" and w2 < 0:
-        pytest.skip("relu is off after the first step")
-    steps = 100_000
+# A relu with negative feedback is off after the first step.
+CLOSED_FORMS = [("identity", w2) for w2 in EXTREME_W2] + [
+    ("relu", abs(w2)) for w2 in EXTREME_W2[::2]
+]
+
+
+@pytest.mark.parametrize("steps", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("activation", "w2"), CLOSED_FORMS)
+def test_influence_has_its_closed_form_over_a_long_sequence(activation, w2, steps):
     net = fastrnn.RNN(0.5, w2, activation=activation)
     result = fastrnn.influence(net, np.ones(steps))[0]
     with mp.workdps(exact.DIGITS):
@@ -126,6 +156,33 @@ def test_influence_has_its_closed_form_over_a_long_sequence(activation, w2):
             mp.mpf(0.5) * mp.mpf(w2) ** (steps - 1)
         )
         assert abs(ratio - 1) <= tolerances.C * tolerances.eps(np.float64) * steps
+
+
+def test_components_of_a_layer_keep_their_own_magnitudes():
+    net = fastrnn.RNN(np.eye(2), np.diag([0.1, 2.0]), activation="identity")
+    result = fastrnn.influence(net, np.ones((1, 3000, 2)))[0, 0]
+    assert result.log10() == pytest.approx([-2999, 2999 * math.log10(2)], rel=1e-12)
+    mixed = fastrnn.RNN(np.eye(2), [[1e-300, 1e300], [0.0, 1e-300]], activation="identity")
+    result = fastrnn.influence(mixed, np.ones((1, 3, 2)), v=[1.0, 0.0])[0, 0]
+    with mp.workdps(exact.DIGITS):
+        low, high = mp.mpf(1e-300), mp.mpf(1e300)
+        truth = [low * low, 2 * low * high]
+        for f in range(2):
+            ratio = _exactly(result.mantissa[f], result.exponent[f]) / truth[f]
+            assert abs(ratio - 1) < 1e-15
+
+
+@pytest.mark.parametrize("w2", [9e307, 1.7e308, -1.7e308, 5e-324])
+@pytest.mark.parametrize("activation", ["tanh", "identity"])
+def test_the_ends_of_the_range_of_w2(activation, w2):
+    net = fastrnn.RNN(1.0, w2, activation=activation)
+    with np.errstate(over="ignore"):
+        result = fastrnn.influence(net, [0.5, 0.5, 0.5])
+    # tanh: past the range of exponents, but neither NaN nor taken for 0.
+    assert (abs(result.sign) == 1).all()
+    assert not np.isnan(result.log10()).any()
+    if activation == "identity":
+        assert result[0].log10() == pytest.approx(2 * math.log10(abs(w2)), rel=1e-14)
 
 
 def test_zero_influence_is_zero_and_not_tiny():

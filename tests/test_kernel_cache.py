@@ -73,6 +73,13 @@ def test_second_process_hits_and_an_edited_helper_misses(package, cache):
     assert run(package, **environment)[:2] == (2 * first[0], 0)
 
 
+def test_settings_that_change_the_code_miss(package, cache):
+    environment = {"FASTRNN_CACHE_DIR": str(cache)}
+    run(package, **environment)
+    assert run(package, NUMBA_BOUNDSCHECK="1", **environment)[1] == 0
+    assert run(package, **environment)[1] == 1
+
+
 def test_damaged_files_are_compiled_anew(package, cache):
     environment = {"FASTRNN_CACHE_DIR": str(cache)}
     first = run(package, **environment)

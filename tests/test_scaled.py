@@ -131,13 +131,32 @@ def test_sum_over_an_axis_and_over_nothing():
 
 
 def test_exp_at_any_argument():
-    for u in (0.0, 1.0, -745.2, 1e5, -1e9):
+    for u in (0.0, 1.0, -745.2, 1e5, -1e9, -1e18):
         with mp.workdps(40):
             ours = exp(u)
             truth = mp.exp(mp.mpf(u))
             ratio = mp.ldexp(mp.mpf(float(ours.mantissa)), int(ours.exponent)) / truth
-            assert abs(ratio - 1) <= 2 * np.finfo(float).eps * (1 + abs(u))
+            assert abs(mp.log(ratio)) <= 2 * np.finfo(float).eps * (1 + abs(u))
     assert exp(-np.inf).sign == 0
+
+
+def test_truth_and_iteration():
+    assert Scaled(1.0, -1e6)
+    assert not Scaled(0.0)
+    assert [float(value) for value in Scaled([1.0, 2.0])] == [1.0, 2.0]
+    with pytest.raises(TypeError):
+        list(Scaled(1.0))
+    with pytest.raises(ValueError, match="truth value"):
+        bool(Scaled([1.0, 2.0]))
+
+
+def test_wrong_parts():
+    with pytest.raises(ValueError, match="exponent must be integers, got 0.5"):
+        Scaled(1.0, 0.5)
+    with pytest.raises(TypeError, match="mantissa must be real numbers, got complex128"):
+        Scaled(1j)
+    with pytest.raises(ValueError, match="read-only"):
+        Scaled([1.0]).mantissa[0] = 2.0
 
 
 def test_format_wants_an_e():

@@ -38,9 +38,32 @@ def test_a_csv_without_a_header(tmp_path):
     assert fastrnn.load_series(path, column="1").tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators(tmp_path, separator):
+    path = write(tmp_path, f"a{separator}b\n1{separator}2\n")
+    assert fastrnn.load_series(path).tolist() == [2]
+
+
+def test_columns_of_one_name(tmp_path):
+    path = write(tmp_path, "x,x\n1,2\n")
+    assert fastrnn.load_series(path).tolist() == [2]
+    with pytest.raises(ValueError, match="series.csv has 2 columns 'x'"):
+        fastrnn.load_series(path, column="x")
+
+
+def test_a_gap_before_any_number_is_no_header(tmp_path):
+    assert fastrnn.load_series(write(tmp_path, "NA\n1\n"), fill="drop").tolist() == [1]
+
+
+def test_npz_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="x.npz must be a .csv or .npy file"):
+        fastrnn.load_series(tmp_path / "x.npz")
+
+
 def test_gaps_are_filled_only_on_request(tmp_path):
     path = write(tmp_path, 'x\n1\nNA\n3\n""\n7\n')
-    with pytest.raises(ValueError, match="the series has 2 gaps in 5 values: choose fill="):
+    with pytest.raises(ValueError, match="the series has gaps, 2 in 5 values: choose fill="):
         fastrnn.load_series(path)
     assert fastrnn.load_series(path, fill="interpolate").tolist() == [1, 2, 3, 5, 7]
     assert fastrnn.load_series(path, fill="drop").tolist() == [1, 3, 7]

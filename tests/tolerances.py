@@ -61,7 +61,7 @@ def gradient_bound(job: Sequences, dh: np.ndarray) -> dict[str, np.ndarray]:
     for t in reversed(range(z.shape[2])):
         dz[:, :, t] = (carried + abs(dh[:, :, t])) * slope[:, :, t]
         carried = np.einsum("khj,kbh->kbj", w2, dz[:, :, t])
-    unit = rounding(job) * job.net.hidden_size
+    unit = rounding(job)
     terms = {
         "w1": np.einsum("kbth,btf->kbhf", dz, abs(wide.x)),
         "w2": np.einsum("kbth,kbtj->kbhj", dz, abs(before[:, :, :-1])),

@@ -21,6 +21,7 @@ LN2_LOW = 1.90821492927058770002e-10
 HALF_LN2 = 0.34657359027997264
 # exp(-2|z|) is subnormal from 354 on and would lose digits before the factor 4 restores them.
 TANH_TAIL = 350.0
+LARGEST_DOUBLED = 8.9e307
 # Below 2**-1100 nothing is left to add to 1.
 LEAST_EXPONENT = -1100.0
 
@@ -64,7 +65,7 @@ def derivative_scaled(code, z):
     if math.isinf(z) and code != IDENTITY and code != RELU:
         return 0.0, 0.0
     if code == TANH:
-        mantissa, exponent = exp_scaled(-2.0 * abs(z))
+        mantissa, exponent = exp_scaled(-2.0 * min(abs(z), LARGEST_DOUBLED))
         factor = 4.0
     elif code == SIGMOID:
         mantissa, exponent = exp_scaled(-abs(z))

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 import llvmlite
 import numba
 import numpy as np
+from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
@@ -32,6 +33,9 @@ from numba.core.serialize import dumps
 logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Settings of Numba that change the code it makes.
+CODE_OPTIONS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -120,7 +124,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
         folder = cache_folder()
         if folder is None or not self._enabled:
             return None
-        key = repr((source_stamp(), sig, codegen.magic_tuple()))
+        options = [getattr(config, option) for option in CODE_OPTIONS]
+        key = repr((source_stamp(), options, sig, codegen.magic_tuple()))
         return folder / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
 
@@ -143,7 +148,7 @@ def cache_folder() -> Path | None:
     kernels are pickles: a folder that others could write into is never read.
     """
     try:
-        folder = _wanted_folder()
+        folder = _wanted_folder().resolve()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -21,7 +21,7 @@ from fastrnn.kernels.activations import activate, derivative, derivative_scaled
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.neuron import add_exactly, normalise
 
-# 2**-1100 of a vector's largest component is nothing beside it, in float64.
+# 2**-1100 of a sum's largest term is nothing beside it, in float64.
 LEAST_EXPONENT = -1100.0
 
 
@@ -98,15 +98,14 @@ def influence(
 ):
     """d(seed . h_T)/dx_t (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), mantissa * 2**exponent.
 
-    Block floating point: the components of a step's vector share one exponent.
+    Every component has an exponent of its own, and a common offset besides.
     """
     first_net, last_net, first_sequence, last_sequence = block
     w1_columns, w2_columns, _, _ = _forward_workspace(w1, w2)
     starts, z, before = _workspace(x, h0, tile)
-    dh = np.empty(w2.shape[1])
-    dz = np.empty(w2.shape[1])
-    slope_power = np.empty(w2.shape[1])
-    dx = np.empty(w1.shape[2])
+    dh, dh_power = np.empty(w2.shape[1]), np.empty(w2.shape[1])
+    dz, dz_power = np.empty(w2.shape[1]), np.empty(w2.shape[1])
+    dx, dx_power = np.empty(w1.shape[2]), np.empty(w1.shape[2])
     for k in range(first_net, last_net):
         _transpose(w1[k], w1_columns)
         _transpose(w2[k], w2_columns)
@@ -115,7 +114,7 @@ def influence(
             tiles = _checkpoint(
                 code, w1_columns, w2_columns, b[k], x[i], h0[k, i], length, tile, starts, z, before
             )
-            dh[:] = seed[k]
+            dh[:], dh_power[:] = seed[k], 0.0
             power = rest = 0.0
             for j in range(tiles - 1, -1, -1):
                 start, stop = j * tile, min(j * tile + tile, length)
@@ -124,19 +123,18 @@ def influence(
                     _replay(code, w1_columns, w2_columns, b[k], x[i], start, stop, z, before)
                 for t in range(stop - 1, start - 1, -1):
                     for unit in range(dz.size):
-                        slope, slope_power[unit] = derivative_scaled(code, z[t - start, unit])
-                        dz[unit] = dh[unit] * slope
-                    power, rest = add_exactly(power, rest, _align(dz, slope_power))
-                    _pull(w1[k], dz, dx)
+                        slope, slope_power = derivative_scaled(code, z[t - start, unit])
+                        dz[unit], shift = normalise(dh[unit] * slope)
+                        dz_power[unit] = dh_power[unit] + (slope_power + shift)
+                    power, rest = add_exactly(power, rest, _offset(dz, dz_power))
+                    _pull_scaled(w1[k], dz, dz_power, dx, dx_power)
                     for f in range(dx.size):
-                        mantissa[k, i, t, f], shift = normalise(dx[f])
-                        exponent[k, i, t, f] = power + (rest + shift)
-                    _pull(w2[k], dz, dh)
-                    slope_power[:] = 0.0
-                    power, rest = add_exactly(power, rest, _align(dh, slope_power))
+                        mantissa[k, i, t, f] = dx[f]
+                        exponent[k, i, t, f] = power + (rest + dx_power[f])
+                    _pull_scaled(w2[k], dz, dz_power, dh, dh_power)
             for unit in range(dh.size):
-                mantissa0[k, i, unit], shift = normalise(dh[unit])
-                exponent0[k, i, unit] = power + (rest + shift)
+                mantissa0[k, i, unit] = dh[unit]
+                exponent0[k, i, unit] = power + (rest + dh_power[unit])
 
 
 @kernel
@@ -216,18 +214,35 @@ def _state_error(h, y, dh):
 
 
 @kernel
-def _align(vector, powers):
-    """Bring vector * 2**powers to one exponent, which is returned; the largest is in [1, 2)."""
+def _offset(vector, powers):
+    """Subtract the largest power of a vector's non-zero components from all, and return it."""
     largest = -math.inf
     for unit in range(vector.size):
         if vector[unit] != 0.0:
-            largest = max(largest, powers[unit] + (math.frexp(vector[unit])[1] - 1))
+            largest = max(largest, powers[unit])
     if not math.isfinite(largest):
         return 0.0
     for unit in range(vector.size):
-        shift = max(powers[unit] - largest, 2.0 * LEAST_EXPONENT)
-        vector[unit] = math.ldexp(vector[unit], int(shift))
+        powers[unit] = powers[unit] - largest if vector[unit] != 0.0 else 0.0
     return largest
+
+
+@kernel
+def _pull_scaled(w, dz, dz_power, result, result_power):
+    """result * 2**result_power = w^T (dz * 2**dz_power), every sum aligned to its largest term."""
+    for column in range(result.size):
+        top = -math.inf
+        for unit in range(dz.size):
+            if dz[unit] != 0.0 and w[unit, column] != 0.0:
+                top = max(top, dz_power[unit] + math.frexp(w[unit, column])[1])
+        total = 0.0
+        for unit in range(dz.size):
+            if dz[unit] != 0.0 and w[unit, column] != 0.0:
+                fraction, shift = math.frexp(np.float64(w[unit, column]))
+                shift = max(dz_power[unit] + shift - top, LEAST_EXPONENT)
+                total += math.ldexp(fraction * dz[unit], int(shift))
+        result[column], shift = normalise(total)
+        result_power[column] = top + shift if total != 0.0 else 0.0
 
 
 @kernel

@@ -108,6 +108,8 @@ def influence(
             )
             dh, power = normalise(np.float64(seed[k, 0]))
             rest = 0.0
+            w1_mantissa, w1_power = normalise(np.float64(w1[k]))
+            w2_mantissa, w2_power = normalise(np.float64(w2[k]))
             for j in range(tiles - 1, -1, -1):
                 start, stop = j * tile, min(j * tile + tile, lengths[i])
                 if j < tiles - 1:
@@ -117,10 +119,10 @@ def influence(
                     power, rest = add_exactly(power, rest, slope_power)
                     dz, shift = normalise(dh * slope)
                     power, rest = add_exactly(power, rest, shift)
-                    mantissa[k, i, t, 0], shift = normalise(w1[k] * dz)
-                    exponent[k, i, t, 0] = power + (rest + shift)
-                    dh, shift = normalise(w2[k] * dz)
-                    power, rest = add_exactly(power, rest, shift)
+                    mantissa[k, i, t, 0] = w1_mantissa * dz
+                    exponent[k, i, t, 0] = power + (rest + w1_power)
+                    dh = w2_mantissa * dz
+                    power, rest = add_exactly(power, rest, w2_power)
             mantissa0[k, i, 0], exponent0[k, i, 0] = dh, power + rest
 
 
@@ -140,6 +142,8 @@ def add_exactly(total, rest, term):
     Exponents past 2**53, from |z| = 1e15 on, would else lose T/2 units instead of one.
     """
     result = total + term
+    if math.isinf(result):
+        return result, 0.0
     back = result - total
     return result, rest + ((total - (result - back)) + (term - back))
 

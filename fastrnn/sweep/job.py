@@ -88,8 +88,9 @@ def prepare(
             series = (series - mean[:, None]) / std[:, None]
     steps = series.shape[1] - 1 if window is None else window
     if steps < 1 or series.shape[1] < steps + 1:
+        what = "the series" if window is None else f"a window of {window} steps"
         raise ValueError(
-            f"a sequence needs {max(2, steps + 1)} values (one more than its steps), the series "
+            f"{what} needs {max(2, steps + 1)} values, one more than its steps, and the series "
             f"has {series.shape[1]}"
         )
     windows = np.lib.stride_tricks.sliding_window_view(series, steps + 1, axis=1)[:, ::steps]

@@ -14,21 +14,27 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn.diagnosis import LN_10, lag_text
 from fastrnn.sweep.run import SweepTable
 
 COLUMNS = (
     "w2", "loss", "dw1", "dw2", "db", "influence_log10", "influence_sign", "horizon", "exponent",
     "decades", "saturated", "regime",
 )  # fmt: skip
+FILES = ("sweep.csv", "sweep.png", "run.json")
 TABLE_ROWS = 13
+MOST_PLAIN_DECADES = 1e6
 
 
 @contextmanager
 def output_folder(folder: Path) -> Iterator[Path]:
-    """A staging folder whose files appear in ``folder`` together, or not at all.
+    """A staging folder whose files replace those of ``folder`` when all are complete.
 
-    OSError before anything is computed where ``folder`` cannot be written.
+    A file of an earlier sweep that this one did not make is removed. OSError before anything
+    is computed where ``folder`` cannot be written.
     """
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file, not a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,8 +43,11 @@ def output_folder(folder: Path) -> Iterator[Path]:
             for file in sorted(Path(staging).iterdir()):
                 if (folder / file.name).is_dir():
                     raise IsADirectoryError(f"{folder / file.name} is a folder")
-            for file in sorted(Path(staging).iterdir()):
-                os.replace(file, folder / file.name)
+            for name in FILES:
+                if (Path(staging) / name).exists():
+                    os.replace(Path(staging) / name, folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
     except BaseException:
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
@@ -64,32 +73,32 @@ def readable_table(table: SweepTable) -> str:
     """A few rows, every regime's range of W2, and the best W2."""
     table = table.ordered()
     lines = [
-        f"{'W2':>11} {'loss':>10} {'|gradient|':>10} {'x_1 on y_T':>12} {'horizon':>8} "
-        f"{'growth/step':>12}  regime"
+        f"{'W2':>11} {'loss':>10} {'|gradient|':>10} {'x_1 on y_T':>14} {'horizon':>8} "
+        f"{'decades/step':>12}  regime"
     ]
     for k in _rows_to_show(table):
-        reaches = f"{_sign(table.influence_sign[k])}10^{table.influence_log10[k]:.1f}"
-        if table.influence_sign[k] == 0:
-            reaches = "0"
-        horizon = "all" if np.isinf(table.horizon[k]) else f"{table.horizon[k]:.0f}"
         lines.append(
             f"{table.w2[k]:>11.4g} {table.loss[k]:>10.4g} {table.gradient[k]:>10.3g} "
-            f"{reaches:>12} {horizon:>8} {table.exponent[k]:>12.4g}  {table.regime[k]}"
+            f"{_power(table.influence_sign[k], table.influence_log10[k]):>14} "
+            f"{lag_text(table.horizon[k]):>8} {table.exponent[k] / LN_10:>12.4g}  "
+            f"{table.regime[k]}"
         )
     lines.append("")
     for stretch in table.stretches():
         low, high = table.w2[stretch][[0, -1]]
         where = f"W2 = {low:.4g}" if low == high else f"W2 from {low:.4g} to {high:.4g}"
         lines.append(f"{table.regime[stretch][0]:>10}: {where}")
-    finite = np.where(np.isfinite(table.loss), table.loss, np.inf)
-    best, longest = int(np.argmin(finite)), int(np.argmax(table.horizon))
-    memory = table.horizon[longest]
-    lines += [
-        "",
-        f"lowest loss     {table.loss[best]:.4g} at W2 = {table.w2[best]:.4g}",
-        f"longest memory  {'all' if np.isinf(memory) else format(memory, '.0f')} steps "
-        f"at W2 = {table.w2[longest]:.4g}",
-    ]
+    lines.append("")
+    if np.isfinite(table.loss).any():
+        best = int(np.nanargmin(table.loss))
+        lines.append(f"lowest loss     {table.loss[best]:.4g} at W2 = {table.w2[best]:.4g}")
+    if not np.isnan(table.horizon).all():
+        longest = int(np.nanargmax(table.horizon))
+        unit = "step" if table.horizon[longest] == 1 else "steps"
+        lines.append(
+            f"longest memory  {lag_text(table.horizon[longest])} {unit} "
+            f"at W2 = {table.w2[longest]:.4g}"
+        )
     if (table.regime == "vanishing").all():
         lines.append("no W2 here lets a gradient live through the whole sequence")
     return "\n".join(lines)
@@ -104,5 +113,9 @@ def _rows_to_show(table: SweepTable) -> list[int]:
     return sorted(int(row) for row in rows)
 
 
-def _sign(sign: float) -> str:
-    return "-" if sign < 0 else ""
+def _power(sign: float, log10: float) -> str:
+    """A number by its logarithm."""
+    if sign == 0 or np.isnan(log10):
+        return "0" if sign == 0 else "nan"
+    digits = ".1f" if abs(log10) < MOST_PLAIN_DECADES else ".3g"
+    return f"{'-' if sign < 0 else ''}10^{log10:{digits}}"

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from fastrnn.diagnosis import Diagnosis
 from fastrnn.rnn import RNN
 from fastrnn.verbs.diagnose import diagnose
-from fastrnn.verbs.gradient import loss_and_grad
+from fastrnn.verbs.loss_and_grad import loss_and_grad
 
 # Steps times lanes that are diagnosed at once: some 100 MB of arrays.
 CHUNK_STEPS = 1 << 21
-# A chunk is also a tick of the progress bar.
-LARGEST_CHUNK = 8
+# A chunk is also a tick of the progress bar; so many there are at least.
+TICKS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def sweep(
     ``progress`` is called with the number of W2 done since the last call.
     """
     x, y = series[:, :-1], series[:, 1:]
-    chunk = max(1, min(LARGEST_CHUNK, CHUNK_STEPS // max(1, x.size)))
+    chunk = max(1, min(CHUNK_STEPS // max(1, x.size), -(-len(w2) // TICKS)))
     parts = []
     for start in range(0, len(w2), chunk):
         net = RNN(w1, w2[start : start + chunk], b, activation=activation)

@@ -52,9 +52,9 @@ def diagnose(
     The exponent is :math:`\frac{1}{T} \log \|\partial \hat y_T / \partial h_0\|` relative to
     :math:`\|\partial \hat y_T / \partial h_T\|`: for a neuron the mean of
     :math:`\log |W_2 f'(z_t)|`. The regime is that of this sequence: vanishing or exploding if
-    over its T - 1 feedback steps the gradient changes by more than a factor of ten; the same
-    W2 may be balanced over ten steps and vanishing over a thousand. For vanishing and exploding
-    gradients see Pascanu, Mikolov and Bengio, ICML 2013, section 2.
+    the influence of its first input is less than a tenth, or more than ten times, that of its
+    last; the same W2 may be balanced over ten steps and vanishing over a thousand. For
+    vanishing and exploding gradients see Pascanu, Mikolov and Bengio, ICML 2013, section 2.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def diagnose(
     >>> x = [1.0, 1.0, 1.0, 1.0, 1.0]
     >>> small = fastrnn.RNN(w1=1.0, w2=0.1, activation="identity")
     >>> print(fastrnn.diagnose(small, x).summary())
-    regime            vanishing: the gradient changes by 10^-4 over 5 steps
+    regime            vanishing: x_1 counts 10^-4 times x_5
     growth per step   10^-1 (exponent -2.30259)
     influence of x_1  1.000e-04 (0.01 %)
     share of x_1      9e-05
@@ -84,7 +84,7 @@ def diagnose(
     >>> squashed = fastrnn.RNN(w1=1.0, w2=2.0, activation="tanh")
     >>> found = fastrnn.diagnose(squashed, x)
     >>> print(found.summary())
-    regime            vanishing: the gradient changes by 10^-5.156 over 5 steps
+    regime            vanishing: x_1 counts 10^-4.748 times x_5
     growth per step   10^-1.289 (exponent -2.9678)
     influence of x_1  1.797e-07 (1.797e-05 %)
     share of x_1      1.75e-05
