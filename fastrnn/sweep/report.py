@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,23 +35,23 @@ def output_folder(folder: Path) -> Iterator[Path]:
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file, not a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    staging = folder / f".partial-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as staging:
-            yield Path(staging)
-            for file in sorted(Path(staging).iterdir()):
-                if (folder / file.name).is_dir():
-                    raise IsADirectoryError(f"{folder / file.name} is a folder")
-            for name in FILES:
-                if (Path(staging) / name).exists():
-                    os.replace(Path(staging) / name, folder / name)
-                else:
-                    (folder / name).unlink(missing_ok=True)
-    except BaseException:
+        staging.mkdir(parents=True)
+        yield staging
+        for name in FILES:
+            if (folder / name).is_dir():
+                raise IsADirectoryError(f"{folder / name} is a folder")
+        for name in FILES:
+            if (staging / name).exists():
+                os.replace(staging / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
-                shutil.rmtree(path)
-        raise
+                path.rmdir()
 
 
 def write_csv(table: SweepTable, path: Path) -> None:
