@@ -37,7 +37,8 @@ def output_folder(folder: Path) -> Iterator[Path]:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     staging = folder / f".partial-{os.getpid()}"
     try:
-        staging.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        staging.mkdir()
         yield staging
         for name in FILES:
             if (folder / name).is_dir():
