@@ -1,0 +1,268 @@
+"""Vectors to and from memory: loads, stores, and squares turned in registers.
+
+Offsets count elements from the start of an array, whatever its shape.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from fastrnn.kernels.simd import LANES, Vector, constant, index_type, llvm_type, suffix
+
+REGISTER_BYTES = 64
+
+
+def _pointer(context, builder, array, array_type, offset, llvm_vector):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), llvm_vector.as_pointer())
+
+
+def _loaded(builder, pointer, number):
+    value = builder.load(pointer)
+    value.align = number.bitwidth // 8
+    return value
+
+
+def _stored(builder, value, pointer, number):
+    builder.store(value, pointer).align = number.bitwidth // 8
+
+
+@intrinsic
+def numbers_at(typingctx, address, like_array):
+    """Flat array of the numbers from an address on, of another array's type.
+
+    What the compiler knows of an array is its type, its layout and whether it may be written;
+    an address spares a compilation for each kind. Whoever passes it keeps the array alive.
+    """
+    array = types.Array(like_array.dtype, 1, "C")
+
+    def generate(context, builder, signature, values):
+        result = context.make_array(array)(context, builder)
+        number = context.get_data_type(array.dtype)
+        size = ir.Constant(ir.IntType(64), array.dtype.bitwidth // 8)
+        populate_array(
+            result,
+            data=builder.inttoptr(values[0], number.as_pointer()),
+            shape=[ir.Constant(ir.IntType(64), 0)],
+            strides=[size],
+            itemsize=size,
+            meminfo=None,
+        )
+        return result._getvalue()
+
+    return array(types.int64, like_array), generate
+
+
+@intrinsic
+def lanes_of(typingctx, array):
+    """Lanes of a register of the array's numbers."""
+
+    def generate(context, builder, signature, values):
+        return ir.Constant(ir.IntType(64), LANES[array.dtype])
+
+    return types.int64(array), generate
+
+
+@intrinsic
+def get(typingctx, array, offset):
+    """The element at ``offset``."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(array)(context, builder, values[0]).data
+        return builder.load(builder.gep(data, [values[1]]))
+
+    return array.dtype(array, types.int64), generate
+
+
+@intrinsic
+def put(typingctx, array, offset, number):
+    """Write the element at ``offset``."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(array)(context, builder, values[0]).data
+        value = context.cast(builder, values[2], number, array.dtype)
+        builder.store(value, builder.gep(data, [values[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, number), generate
+
+
+@intrinsic
+def load(typingctx, array, offset):
+    """A register of consecutive elements from ``offset`` on."""
+    vector = Vector(array.dtype, LANES[array.dtype])
+
+    def generate(context, builder, signature, values):
+        pointer = _pointer(
+            context, builder, values[0], array, values[1], llvm_type(context, vector)
+        )
+        return _loaded(builder, pointer, array.dtype)
+
+    return vector(array, types.int64), generate
+
+
+@intrinsic
+def load_double(typingctx, array, offset):
+    """Eight consecutive elements of either type, as float64."""
+    narrow, vector = Vector(array.dtype, 8), Vector(types.float64, 8)
+
+    def generate(context, builder, signature, values):
+        pointer = _pointer(
+            context, builder, values[0], array, values[1], llvm_type(context, narrow)
+        )
+        value = _loaded(builder, pointer, array.dtype)
+        return value if narrow == vector else builder.fpext(value, llvm_type(context, vector))
+
+    return vector(array, types.int64), generate
+
+
+@intrinsic
+def store(typingctx, array, offset, v):
+    """Write a vector over consecutive elements from ``offset`` on, in the array's type."""
+    target = Vector(array.dtype, v.lanes)
+
+    def generate(context, builder, signature, values):
+        llvm_target = llvm_type(context, target)
+        pointer = _pointer(context, builder, values[0], array, values[1], llvm_target)
+        value = values[2] if target == v else builder.fptrunc(values[2], llvm_target)
+        _stored(builder, value, pointer, array.dtype)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, v), generate
+
+
+def _masked(name, builder, vector, llvm_vector, pointer, arguments, mask):
+    align = ir.Constant(ir.IntType(32), vector.number.bitwidth // 8)
+    result = llvm_vector if name == "load" else ir.VoidType()
+    before = [] if name == "load" else arguments
+    after = arguments if name == "load" else []
+    values = [*before, pointer, align, mask, *after]
+    kind = ir.FunctionType(result, [value.type for value in values])
+    function = cgutils.get_or_insert_function(
+        builder.module, kind, f"llvm.masked.{name}.{suffix(vector)}.p0"
+    )
+    return builder.call(function, values)
+
+
+@intrinsic
+def load_where(typingctx, array, offset, mask):
+    """Elements from ``offset`` on where the mask is true, 0 elsewhere; no other is touched."""
+    vector = Vector(array.dtype, mask.lanes)
+
+    def generate(context, builder, signature, values):
+        llvm_vector = llvm_type(context, vector)
+        pointer = _pointer(context, builder, values[0], array, values[1], llvm_vector)
+        zero = [constant(llvm_vector, 0.0)]
+        return _masked("load", builder, vector, llvm_vector, pointer, zero, values[2])
+
+    return vector(array, types.int64, mask), generate
+
+
+@intrinsic
+def store_where(typingctx, array, offset, v, mask):
+    """Write the lanes where the mask is true; no other element is touched."""
+
+    def generate(context, builder, signature, values):
+        llvm_vector = llvm_type(context, v)
+        pointer = _pointer(context, builder, values[0], array, values[1], llvm_vector)
+        _masked("store", builder, v, llvm_vector, pointer, [values[2]], values[3])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, v, mask), generate
+
+
+# --- square tiles: rows of consecutive elements to columns ---
+
+
+def _transpose(builder, rows):
+    """Registers of a square, transposed by log2(n) rounds of interleaving (perfect shuffles)."""
+    n = len(rows)
+    indices = index_type(rows[0].type)
+    low = ir.Constant(indices, [i for k in range(n // 2) for i in (k, n + k)])
+    high = ir.Constant(indices, [i for k in range(n // 2, n) for i in (k, n + k)])
+    for _ in range(n.bit_length() - 1):
+        rows = [
+            builder.shuffle_vector(rows[k], rows[k + n // 2], half)
+            for k in range(n // 2)
+            for half in (low, high)
+        ]
+    return rows
+
+
+# Of elements a row is asked for ahead of its turn: more rows than a processor foresees by itself.
+PREFETCH_BYTES = 256
+
+
+def _prefetch(builder, pointer, write):
+    byte, flag = ir.IntType(8), ir.IntType(32)
+    ahead = builder.gep(
+        builder.bitcast(pointer, byte.as_pointer()), [ir.Constant(ir.IntType(64), PREFETCH_BYTES)]
+    )
+    kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    # For reading or writing, into the first cache, of data.
+    builder.call(function, [ahead, flag(int(write)), flag(3), flag(1)])
+
+
+def _row_offset(context, builder, offsets, offsets_type, index, start):
+    """offsets[index] + start, in elements."""
+    data = context.make_array(offsets_type)(context, builder, offsets).data
+    return builder.add(builder.load(builder.gep(data, [index])), start)
+
+
+@intrinsic
+def load_columns(typingctx, array, offsets, first, start, tile, tile_start, tile_stride):
+    """Copy a square of ``array`` into ``tile``, its rows to columns.
+
+    Row r is the register of consecutive elements from ``offsets[first + r] + start`` on; its
+    element c goes to ``tile[tile_start + c * tile_stride + r]``.
+    """
+    vector = Vector(array.dtype, LANES[array.dtype])
+
+    def generate(context, builder, signature, values):
+        array_, offsets_, first_, start_, tile_, tile_start_, tile_stride_ = values
+        llvm_vector = llvm_type(context, vector)
+        number = ir.IntType(64)
+        rows = []
+        for r in range(vector.lanes):
+            index = builder.add(first_, ir.Constant(number, r))
+            where_ = _row_offset(context, builder, offsets_, offsets, index, start_)
+            pointer = _pointer(context, builder, array_, array, where_, llvm_vector)
+            _prefetch(builder, pointer, write=False)
+            rows.append(_loaded(builder, pointer, array.dtype))
+        for c, column in enumerate(_transpose(builder, rows)):
+            where_ = builder.add(tile_start_, builder.mul(tile_stride_, ir.Constant(number, c)))
+            pointer = _pointer(context, builder, tile_, tile, where_, llvm_vector)
+            _stored(builder, column, pointer, array.dtype)
+        return context.get_dummy_value()
+
+    integers = types.int64
+    return types.void(array, offsets, integers, integers, tile, integers, integers), generate
+
+
+@intrinsic
+def store_columns(typingctx, array, offsets, first, start, tile, tile_start, tile_stride):
+    """The way back of `load_columns`: a square of ``tile`` into the rows of ``array``."""
+    vector = Vector(array.dtype, LANES[array.dtype])
+
+    def generate(context, builder, signature, values):
+        array_, offsets_, first_, start_, tile_, tile_start_, tile_stride_ = values
+        llvm_vector = llvm_type(context, vector)
+        number = ir.IntType(64)
+        columns = []
+        for c in range(vector.lanes):
+            where_ = builder.add(tile_start_, builder.mul(tile_stride_, ir.Constant(number, c)))
+            pointer = _pointer(context, builder, tile_, tile, where_, llvm_vector)
+            columns.append(_loaded(builder, pointer, array.dtype))
+        for r, row in enumerate(_transpose(builder, columns)):
+            index = builder.add(first_, ir.Constant(number, r))
+            where_ = _row_offset(context, builder, offsets_, offsets, index, start_)
+            pointer = _pointer(context, builder, array_, array, where_, llvm_vector)
+            _prefetch(builder, pointer, write=True)
+            _stored(builder, row, pointer, array.dtype)
+        return context.get_dummy_value()
+
+    integers = types.int64
+    return types.void(array, offsets, integers, integers, tile, integers, integers), generate
