@@ -12,23 +12,25 @@ import math
 import multiprocessing
 import operator
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS, layer, neuron
+from fastrnn.kernels.sums import ordered_sum
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 
 Block = tuple[int, int, int, int]
+Part = TypeVar("Part")
 
 # Multiply-adds of one call: about 50 ms of a layer or a neuron, so that Ctrl-C is heard.
 BLOCK_WORK = 1 << 22
@@ -38,7 +40,12 @@ ACTIVATION_WORK = 16
 # threads, so that the order of the sum is the same on every machine.
 GROUP = 16
 LEAST_TILE = 64
+# A multiple of neuron.STEPS whose inputs, states and slopes fit into a core's second cache.
+NEURON_TILE = 1024
 MOST_THREADS = 1024
+REGISTER = 64
+# Steps times lanes of one call on a neuron: some 50 ms.
+LANE_STEPS = 1 << 25
 # A request below this is not held against the memory that is left.
 MEMORY_UNCHECKED = 1 << 28
 # Stands for an array that is not wanted; kernels may take its last axis apart.
@@ -50,21 +57,20 @@ _workers: contextvars.ContextVar[int | None] = contextvars.ContextVar("workers",
 
 def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[FloatArray, FloatArray]:
     """States (K, B, T, H), empty unless ``keep``, and the last state (K, B, H)."""
-    states = _zeros(
-        "states",
-        job.size("KBTH") if keep else EMPTY,
-        job.dtype,
-        FEWER + " or keep='last' in forward",
-    )
+    states = _states(job) if keep else np.empty(EMPTY, job.dtype)
     last = np.empty_like(job.h0)
     w1, w2, b, _, _ = job.weights
-    _run(
-        lambda block: _kernels(job).forward(
-            _code(job), w1, w2, b, job.x, job.h0, job.lengths, block, keep, states, last
-        ),
-        job,
-        workers,
-    )
+    f = ACTIVATIONS[job.net.activation]
+    common: tuple[Any, ...]
+    if job.net.is_neuron:
+        common = f, w1, w2, b, _view(job.x), job.h0, job.lengths, _lanes(job)
+        results = keep, _view(states), last
+        parts = _lane_ranges(job, workers)
+        _run(lambda part: neuron.forward(*common, *part, *results), parts, workers)
+    else:
+        common = f, w1, w2, b, job.x, job.h0, job.lengths
+        blocks = _blocks(job, workers)
+        _run(lambda block: layer.forward(*common, block, keep, states, last), blocks, workers)
     return states, last
 
 
@@ -72,7 +78,11 @@ def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> Float
     """Predictions (K, B, T, O) of states (K, B, T, H)."""
     _, _, _, w3, b3 = job.weights
     y = _zeros("predictions", job.size("KBTO"), job.dtype, FEWER)
-    _run(lambda block: layer.readout(w3, b3, states, job.lengths, block, y), job, workers)
+    _run(
+        lambda block: layer.readout(w3, b3, states, job.lengths, block, y),
+        _blocks(job, workers),
+        workers,
+    )
     return y
 
 
@@ -92,28 +102,30 @@ def backward(
     of squared errors, its key ``loss``; else it is a gradient of the states (K, B, T, H).
     """
     nets, batch_size, _ = job.h0.shape
-    group = 1 if per_sequence else GROUP
+    group = 1 if per_sequence or job.net.is_neuron else GROUP
     rows = -(-batch_size // group)
-    sums = {
-        name: _zeros(f"d{name}", (nets, rows, *weight.shape[1:]), np.float64, FEWER)
-        for name, weight in job.weights._asdict().items()
-    }
-    loss = np.zeros((nets, rows))
+    sums = {"loss": np.zeros((nets, rows))}
+    for name, weight in job.weights._asdict().items():
+        sums[name] = _zeros(f"d{name}", (nets, rows, *weight.shape[1:]), np.float64, FEWER)
     dx = _zeros("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype, FEWER)
     dh0 = np.empty_like(job.h0)
     tile = _tile(job)
-    _run(
-        lambda block: _kernels(job).backward(
-            _code(job), *job.weights, job.x, job.h0, job.lengths, tile, block, group, fused,
-            upstream, dlast, loss, *sums.values(), dx, dh0, want_dx,
-        ),
-        job,
-        workers,
-        group,
-    )  # fmt: skip
-    sums["loss"] = loss
+    f = ACTIVATIONS[job.net.activation]
+    common: tuple[Any, ...]
+    rest: tuple[Any, ...]
+    if job.net.is_neuron:
+        common = f, *job.weights, _view(job.x), job.h0, job.lengths, _lanes(job)
+        parts = _lane_ranges(job, workers)
+        flat = [array.reshape(nets, rows) for array in sums.values()]
+        rest = tile, fused, _view(upstream), np.array(dlast), *flat, _view(dx), dh0, want_dx
+        _run(lambda part: neuron.backward(*common, *part, *rest), parts, workers)
+    else:
+        common = f, *job.weights, job.x, job.h0, job.lengths
+        rest = group, fused, upstream, dlast, *sums.values(), dx, dh0, want_dx
+        blocks = _blocks(job, workers, group)
+        _run(lambda block: layer.backward(*common, tile, block, *rest), blocks, workers)
     if not per_sequence:
-        sums = {name: _ordered_sum(array) for name, array in sums.items()}
+        sums = {name: ordered_sum(array) for name, array in sums.items()}
     return sums | {"x": dx, "h0": dh0}
 
 
@@ -125,14 +137,22 @@ def influence(job: Sequences, seed: FloatArray, *, workers: int | None) -> tuple
     exponent = _zeros("influences", shape, np.float64, FEWER)
     mantissa0, exponent0 = np.empty_like(job.h0), np.empty(job.h0.shape)
     tile = _tile(job)
-    _run(
-        lambda block: _kernels(job).influence(
-            _code(job), w1, w2, b, job.x, job.h0, job.lengths, tile, block, seed,
-            mantissa, exponent, mantissa0, exponent0,
-        ),
-        job,
-        workers,
-    )  # fmt: skip
+    f = ACTIVATIONS[job.net.activation]
+    common: tuple[Any, ...]
+    rest: tuple[Any, ...]
+    if job.net.is_neuron:
+        common = f, w1, w2, b, _view(job.x), job.h0, job.lengths, _lanes(job)
+        rest = tile, seed, _view(mantissa), _view(exponent), mantissa0, exponent0
+        _run(
+            lambda part: neuron.influence(*common, *part, *rest),
+            _lane_ranges(job, workers),
+            workers,
+        )
+    else:
+        common = f, w1, w2, b, job.x, job.h0, job.lengths
+        rest = seed, mantissa, exponent, mantissa0, exponent0
+        blocks = _blocks(job, workers)
+        _run(lambda block: layer.influence(*common, tile, block, *rest), blocks, workers)
     return Scaled(mantissa, exponent), Scaled(mantissa0, exponent0)
 
 
@@ -179,12 +199,17 @@ def available_cores() -> int:
     """Cores by affinity and, on Linux, by the control group's quota; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(cores, _quota())
+
+
+@functools.cache
+def _quota() -> int:
+    """Cores by the control group's quota, read once: a read costs as much as a small job."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
+        return max(1, int(quota) // int(period))
     except (OSError, ValueError):
-        pass
-    return cores
+        return sys.maxsize
 
 
 def _count_workers(workers: SupportsIndex | None) -> int:
@@ -202,29 +227,28 @@ def _count_workers(workers: SupportsIndex | None) -> int:
     return number if number > 0 else cores + 1 + number
 
 
-def _run(
-    call: Callable[[Block], None], job: Sequences, workers: int | None, group: int = 1
-) -> None:
-    """Make ``call`` for every block of lanes; an error or Ctrl-C is raised when all are idle."""
+def _run(call: Callable[[Part], None], parts: list[Part], workers: int | None) -> None:
+    """Make ``call`` for every part of a job; an error or Ctrl-C is raised when all are idle."""
     count = _count_workers(workers)
-    blocks = _blocks(job, count, group)
-    if count == 1 or len(blocks) <= 1:
-        for block in blocks:
-            call(block)
+    if count == 1 or len(parts) <= 1:
+        for part in parts:
+            call(part)
         return
-    rest = iter(blocks)
+    rest = iter(parts)
     lock = threading.Lock()
 
     def work() -> None:
         while True:
             with lock:
-                block = next(rest, None)
-            if block is None:
+                part = next(rest, None)
+            if part is None:
                 return
-            call(block)
+            call(part)
 
-    futures = [_pool().submit(work) for _ in range(min(count, len(blocks)))]
+    # The caller is one of the workers: waking a thread costs as much as a small job.
+    futures = [_pool().submit(work) for _ in range(min(count, len(parts)) - 1)]
     try:
+        work()
         for future in futures:
             future.result()
     finally:
@@ -233,13 +257,14 @@ def _run(
         wait(futures)
 
 
-def _blocks(job: Sequences, workers: int, group: int) -> list[Block]:
-    """Lanes in blocks of bounded work, whole groups of sequences each, enough for all workers."""
+def _blocks(job: Sequences, workers: int | None, group: int = 1) -> list[Block]:
+    """Nets x sequences of a layer in blocks of bounded work, whole groups of sequences each."""
     nets, batch_size, _ = job.h0.shape
     _, steps, inputs = job.x.shape
     lane_work = max(1, steps * job.net.hidden_size * (job.net.hidden_size + inputs))
     lane_work += ACTIVATION_WORK * steps * job.net.hidden_size
-    lanes = max(1, min(BLOCK_WORK // lane_work, -(-nets * batch_size // workers)))
+    share = -(-nets * batch_size // _count_workers(workers))
+    lanes = max(1, min(BLOCK_WORK // lane_work, share))
     sequences = min(batch_size, group * max(1, lanes // group)) or 1
     k = max(1, lanes // sequences)
     return [
@@ -247,6 +272,35 @@ def _blocks(job: Sequences, workers: int, group: int) -> list[Block]:
         for k0 in range(0, nets, k)
         for b0 in range(0, batch_size, sequences)
     ]
+
+
+def _view(array: FloatArray) -> tuple[int, ...]:
+    """Address of the first number and the strides in numbers, for kernels of any layout."""
+    return array.ctypes.data, *(stride // array.itemsize for stride in array.strides)
+
+
+def _lanes(job: Sequences) -> NDArray[np.int64]:
+    """Order in which a neuron's lanes fill vectors: of one length, or nearly, side by side."""
+    nets, batch_size, _ = job.h0.shape
+    table = np.arange(nets * batch_size).reshape(nets, batch_size)
+    # Where they fill a vector, a bank's nets go side by side: they share their inputs.
+    lanes = (table.T if nets >= REGISTER // job.dtype.itemsize else table).ravel()
+    lengths = job.lengths[lanes % batch_size] if batch_size else job.lengths
+    if (lengths == job.x.shape[1]).all():
+        return lanes
+    return lanes[np.argsort(-lengths, kind="stable")]
+
+
+def _lane_ranges(job: Sequences, workers: int | None) -> list[tuple[int, int]]:
+    """Ranges of a neuron's lanes: whole vectors, of bounded work, enough for all workers."""
+    nets, batch_size, _ = job.h0.shape
+    count = nets * batch_size
+    vector = REGISTER // job.dtype.itemsize
+    block = neuron.VECTORS * vector
+    size = min(max(1, LANE_STEPS // max(1, job.x.shape[1])), -(-count // _count_workers(workers)))
+    unit = block if size >= block else vector
+    size = max(1, size // unit) * unit
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 @functools.cache
@@ -260,23 +314,35 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
-def _ordered_sum(array: FloatArray) -> FloatArray:
-    """Sum over axis 1 in the order of the index."""
-    total = np.zeros(array.shape[:1] + array.shape[2:], array.dtype)
-    for row in range(array.shape[1]):
-        total += array[:, row]
-    return total
+def _states(job: Sequences) -> FloatArray:
+    """Room for all states (K, B, T, H), laid out as x is: time first where it comes first in x."""
+    what, hint = "states", FEWER + " or keep='last' in forward"
+    ragged = bool((job.lengths != job.x.shape[1]).any())
+    make = _zeros if ragged else _empty
+    nets, batch_size, steps, hidden = job.size("KBTH")
+    if job.net.is_neuron and abs(job.x.strides[0]) < abs(job.x.strides[1]):
+        return make(what, (nets, steps, batch_size, hidden), job.dtype, hint).swapaxes(1, 2)
+    return make(what, (nets, batch_size, steps, hidden), job.dtype, hint)
+
+
+def _empty(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:
+    _check_memory(what, shape, dtype, instead)
+    return np.empty(shape, dtype)
 
 
 def _zeros(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:
-    """Zeros, or a MemoryError before anything is allocated."""
+    _check_memory(what, shape, dtype, instead)
+    return np.zeros(shape, dtype)
+
+
+def _check_memory(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> None:
+    """MemoryError before anything is allocated that would not fit."""
     needed = math.prod(shape) * np.dtype(dtype).itemsize
     if needed > MEMORY_UNCHECKED and needed > (available := _available_memory()):
         raise MemoryError(
             f"{what} of shape {shape} need {needed / 1e9:.3g} GB, {available / 1e9:.3g} GB are "
             f"available; use {instead}"
         )
-    return np.zeros(shape, dtype)
 
 
 def _available_memory() -> float:
@@ -295,13 +361,7 @@ def _available_memory() -> float:
 
 
 def _tile(job: Sequences) -> int:
-    """Steps recomputed at a time: near sqrt(T), where tile starts and tile are equally large."""
+    """Steps recomputed at a time: a layer's near sqrt(T), where starts and tile are equal."""
+    if job.net.is_neuron:
+        return NEURON_TILE
     return max(LEAST_TILE, math.isqrt(job.x.shape[1]))
-
-
-def _code(job: Sequences) -> int:
-    return ACTIVATIONS.index(job.net.activation)
-
-
-def _kernels(job: Sequences) -> ModuleType:
-    return neuron if job.net.is_neuron else layer

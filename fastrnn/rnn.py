@@ -110,7 +110,7 @@ class RNN:
             object.__setattr__(self, "w3", None)
             object.__setattr__(self, "b3", None)
         object.__setattr__(self, "dtype", dtype)
-        object.__setattr__(self, "activation", choice("activation", activation, ACTIVATIONS))
+        object.__setattr__(self, "activation", choice("activation", activation, tuple(ACTIVATIONS)))
         self._check_shapes()
 
     def __repr__(self) -> str:
@@ -181,7 +181,7 @@ class RNN:
             if self.is_neuron:
                 array = array.reshape(array.shape + (1,) * (len(shape) - 1))
             array = cast(name, array, dtype)
-            return np.ascontiguousarray(np.broadcast_to(array, shape))
+            return np.array(np.broadcast_to(array, shape), order="C")
 
         def bias(name: str, array: FloatArray, *shape: int) -> FloatArray:
             return full(name, np.where(array == 0, -zero, array), *shape)

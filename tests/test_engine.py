@@ -17,6 +17,7 @@ from tests import cases
 def _small_blocks(monkeypatch):
     """Many blocks even for small jobs."""
     monkeypatch.setattr(engine, "BLOCK_WORK", 2000)
+    monkeypatch.setattr(engine, "LANE_STEPS", 500)
 
 
 @pytest.mark.parametrize("kind", cases.NETS)
@@ -48,30 +49,50 @@ def test_same_bits_for_any_cut_into_blocks(monkeypatch):
     assert len(results) == 1
 
 
-def test_same_bits_for_any_tile(monkeypatch):
-    net = cases.neuron()
-    x = cases.inputs(net, 3, 1000)
+@pytest.mark.parametrize("kind", ["neuron", "layer"])
+def test_same_bits_for_any_tile(kind, monkeypatch):
+    net = cases.NETS[kind]("tanh", "float32")
+    x = cases.inputs(net, 3, 5000, "float32")
+    y = np.zeros_like(fastrnn.predict(net, x))
     results = set()
-    for tile in (1, 7, 64, 5000):
+    for tile in (32, 64, 2048, 8192):
         monkeypatch.setattr(engine, "_tile", lambda job, tile=tile: tile)
-        _, grad = fastrnn.loss_and_grad(net, x, x, wrt=("w2", "x"))
-        results.add(
-            (grad.w2.tobytes(), grad.x.tobytes(), fastrnn.influence(net, x).mantissa.tobytes())
-        )
+        _, grad = fastrnn.loss_and_grad(net, x, y, wrt=("w2", "x"))
+        influence = fastrnn.influence(net, x).mantissa
+        results.add((grad.w2.tobytes(), grad.x.tobytes(), influence.tobytes()))
     assert len(results) == 1
 
 
-def test_blocks_cover_every_lane_once():
-    for kind in cases.NETS:
-        net = cases.NETS[kind]("tanh", "float64")
-        for batch_size in (0, 1, 5, 40):
-            job = fastrnn.sequences.sequences(net, cases.inputs(net, batch_size, 30))
-            for group in (1, engine.GROUP):
-                lanes = np.zeros(job.size("KB"), int)
-                for k0, k1, b0, b1 in engine._blocks(job, 3, group):
-                    assert b0 % group == 0
-                    lanes[k0:k1, b0:b1] += 1
-                assert (lanes == 1).all()
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_same_bits_alone_and_at_any_place_in_a_batch(dtype):
+    net = cases.neuron("tanh", dtype)
+    x = cases.inputs(net, 70, 100, dtype)
+    y = np.zeros_like(x)
+    together = fastrnn.forward(net, x)
+    _, grad = fastrnn.loss_and_grad(net, x, y, per_sequence=True)
+    for i in (0, 1, 15, 16, 17, 63, 64, 69):
+        assert fastrnn.forward(net, x[i]).tobytes() == together[i].tobytes()
+        _, alone = fastrnn.loss_and_grad(net, x[i], y[i])
+        assert alone.w2 / 70 == pytest.approx(grad.w2[i], rel=4 * float(np.finfo(dtype).eps))
+    for size in range(1, 18):
+        assert fastrnn.forward(net, x[:size]).tobytes() == together[:size].tobytes()
+
+
+@pytest.mark.parametrize("kind", cases.NETS)
+@pytest.mark.parametrize("batch_size", [0, 1, 5, 40, 300])
+def test_every_lane_is_computed_once(kind, batch_size):
+    net = cases.NETS[kind]("tanh", "float64")
+    job = fastrnn.sequences.sequences(net, cases.inputs(net, batch_size, 30))
+    count = np.zeros(job.size("KB"), int)
+    if net.is_neuron:
+        lanes = engine._lanes(job)
+        for first, last in engine._lane_ranges(job, 3):
+            np.add.at(count.ravel(), lanes[first:last], 1)
+    else:
+        for k0, k1, b0, b1 in engine._blocks(job, 3, engine.GROUP):
+            assert b0 % engine.GROUP == 0
+            count[k0:k1, b0:b1] += 1
+    assert (count == 1).all()
 
 
 def test_eight_threads_call_at_once():
@@ -128,13 +149,12 @@ def test_set_workers_is_a_context():
 
 def test_an_error_in_a_block_is_raised(monkeypatch):
     net = cases.neuron()
-    job = fastrnn.sequences.sequences(net, cases.inputs(net, 40, 30))
 
-    def broken(block):
-        raise RuntimeError(f"block {block[2]}")
+    def broken(part):
+        raise RuntimeError(f"part {part}")
 
-    with pytest.raises(RuntimeError, match="block 0"):
-        engine._run(broken, job, 2)
+    with pytest.raises(RuntimeError, match="part"):
+        engine._run(broken, list(range(9)), 2)
     before = threading.active_count()
     fastrnn.forward(net, cases.inputs(net, 40, 30), workers=2)
     assert threading.active_count() <= before + 2

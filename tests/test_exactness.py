@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.kernels import ACTIVATIONS
-from fastrnn.kernels.activations import activate, derivative, derivative_scaled
 from fastrnn.sequences import sequences
 from tests import cases, exact, tolerances
+from tests.cases import ACTIVATIONS
+from tests.compiled import scaled_slope, value_and_slope
 
 EXTREME_W2 = [
     sign * size
@@ -20,32 +20,113 @@ EXTREME_W2 = [
 
 
 def _ulps(ours, truth):
+    """Distance in units in the last place of the truth, in the type of ``ours``."""
     if truth == 0:
         return 0.0 if ours == 0 else math.inf
-    return float(abs(mp.mpf(ours) - truth) / math.ulp(float(truth)))
+    unit = np.spacing(abs(np.asarray(float(truth), ours.dtype)))
+    return float(abs(mp.mpf(float(ours)) - truth) / mp.mpf(float(unit)))
 
 
 def _exactly(mantissa, exponent):
     return mp.ldexp(mp.mpf(float(mantissa)), int(exponent))
 
 
-def _pre_activations():
+def _pre_activations(dtype):
     rng = np.random.default_rng(0)
-    binades = rng.uniform(1, 2, 60) * 2.0 ** rng.integers(-1074, 9, 60)
-    lines = [rng.uniform(-20, 20, 200), rng.uniform(-750, 750, 100), binades, -binades]
-    edges = [0.0, 10.0, 15.0, 19.0, 19.1, 25.0, 300.0, 349.9, 350.1, 354.0, 372.0, 700.0, 745.0]
-    return np.concatenate([*lines, edges])
+    last = 110 if dtype == "float32" else 760
+    binades = rng.uniform(1, 2, 300) * 2.0 ** rng.integers(-1074, 9, 300)
+    lines = [rng.uniform(-20, 20, 1000), rng.uniform(-1, 1, 1000), rng.uniform(-last, last, 500)]
+    edges = [
+        0.0,
+        10.0,
+        15.0,
+        19.0,
+        19.1,
+        25.0,
+        52.0,
+        88.7,
+        103.9,
+        300.0,
+        354.0,
+        372.5,
+        709.0,
+        745.0,
+    ]
+    return np.concatenate([*lines, binades, -binades, edges]).astype(dtype)
 
 
+TRUTH = {
+    "tanh": mp.tanh,
+    "sigmoid": lambda z: 1 / (1 + mp.exp(-z)),
+    "relu": lambda z: max(z, mp.mpf(0)),
+    "identity": lambda z: z,
+}
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_derivative_is_right_to_4_ulp_on_the_whole_line(activation):
-    code = ACTIVATIONS.index(activation)
+def test_activation_is_right_to_2_and_its_derivative_to_4_ulp(activation, dtype):
+    z = _pre_activations(dtype)
+    values, slopes = value_and_slope(activation, z)
+    with mp.workdps(400):  # sigmoid(-745) has 323 zeros
+        exactly = [mp.mpf(float(v)) for v in z]
+        worst = max(_ulps(v, TRUTH[activation](e)) for v, e in zip(values, exactly, strict=True))
+        assert worst <= tolerances.ACTIVATION_ULP
     with mp.workdps(exact.DIGITS):
         worst = max(
-            _ulps(derivative(code, z), exact.derivative(activation, mp.mpf(float(z))))
-            for z in _pre_activations()
+            _ulps(s, exact.derivative(activation, e)) for s, e in zip(slopes, exactly, strict=True)
         )
-    assert worst <= 4
+        assert worst <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_activation_is_right_to_2_ulp_for_every_float32(activation):
+    """Against float64, whose own error is 1e-8 of a float32's last place."""
+    worst = 0.0
+    for start in range(0, 1 << 32, 1 << 24):
+        z = np.arange(start, start + (1 << 24), dtype=np.uint32).view(np.float32)
+        z = z[np.isfinite(z)]
+        if not z.size:
+            continue
+        values, _ = value_and_slope(activation, z)
+        wide = z.astype(np.float64)
+        with np.errstate(over="ignore"):
+            truth = np.tanh(wide) if activation == "tanh" else 1 / (1 + np.exp(-wide))
+        unit = np.spacing(abs(truth.astype(np.float32))).astype(np.float64)
+        worst = max(worst, float((abs(values - truth) / unit).max()))
+        assert (abs(values) <= 1).all()
+    assert worst <= tolerances.ACTIVATION_ULP
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("z", [0.0, 1.0, 19.0, 400.0, 1e4, 1e6, 1e8, 1e12, 1e18, 1e300])
+def test_scaled_derivative_is_a_number_at_any_saturation(activation, z):
+    (mantissa,), (exponent,) = scaled_slope(activation, -z)
+    with mp.workdps(exact.DIGITS):
+        ours = mp.log(mp.mpf(mantissa)) + int(exponent) * mp.log(2)
+        rate, factor = (2, 4) if activation == "tanh" else (1, 1)
+        truth = mp.log(factor) - rate * mp.mpf(z) - 2 * mp.log(1 + mp.exp(-rate * mp.mpf(z)))
+        assert abs(ours - truth) <= 4 * tolerances.eps(np.float64) * (1 + 2 * mp.mpf(z))
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_activations_of_special_values(dtype):
+    tiny = float(np.finfo(dtype).smallest_subnormal)
+    z = np.array([math.nan, math.inf, -math.inf, -0.0, tiny, -tiny], dtype)
+    expected = {
+        "tanh": ([math.nan, 1, -1, -0.0, tiny, -tiny], [math.nan, 0, 0, 1, 1, 1]),
+        "sigmoid": ([math.nan, 1, 0, 0.5, 0.5, 0.5], [math.nan, 0, 0, 0.25, 0.25, 0.25]),
+        "relu": ([math.nan, math.inf, 0, -0.0, tiny, 0], [math.nan, 1, 0, 0, 1, 0]),
+        "identity": ([math.nan, math.inf, -math.inf, -0.0, tiny, -tiny], [1] * 6),
+    }
+    for activation, (values, slopes) in expected.items():
+        ours, slope = value_and_slope(activation, z)
+        np.testing.assert_array_equal(ours, np.array(values, dtype), err_msg=activation)
+        np.testing.assert_array_equal(slope, np.array(slopes, dtype), err_msg=activation)
+        assert np.signbit(ours[3]) == (activation != "sigmoid")
+    assert scaled_slope("tanh", [math.inf])[0] == 0
+    assert np.isnan(scaled_slope("tanh", [math.nan])[0])
 
 
 @pytest.mark.parametrize("kind", ["neuron", "layer", "reference"])
@@ -60,51 +141,6 @@ def test_saturated_gradients_keep_their_digits(kind, activation, saturation):
     with mp.workdps(exact.DIGITS):
         truth = exact.derivative(activation, mp.mpf(saturation))
         assert _ulps(np.ravel(grad.b)[0], truth) <= 4
-
-
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
-@pytest.mark.parametrize("dtype", cases.DTYPES)
-def test_states_of_one_step_are_right_to_2_ulp_in_their_own_type(activation, dtype):
-    z = np.random.default_rng(0).uniform(-20, 20, (300, 1)).astype(dtype)
-    states = fastrnn.forward(fastrnn.RNN(1, 0, activation=activation), z)[:, 0]
-    truth = mp.tanh if activation == "tanh" else lambda z: 1 / (1 + mp.exp(-z))
-    with mp.workdps(exact.DIGITS):
-        for ours, argument in zip(states, z[:, 0], strict=True):
-            exactly = truth(mp.mpf(float(argument)))
-            unit = mp.mpf(float(np.spacing(np.abs(ours))))
-            assert abs(mp.mpf(float(ours)) - exactly) <= tolerances.ACTIVATION_ULP * unit
-
-
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
-def test_activation_is_right_to_2_ulp(activation):
-    code = ACTIVATIONS.index(activation)
-    truth = mp.tanh if activation == "tanh" else lambda z: 1 / (1 + mp.exp(-z))
-    with mp.workdps(400):  # sigmoid(-745) has 323 zeros
-        worst = max(_ulps(activate(code, z), truth(mp.mpf(float(z)))) for z in _pre_activations())
-    assert worst <= tolerances.ACTIVATION_ULP
-
-
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
-@pytest.mark.parametrize("z", [0.0, 1.0, 19.0, 400.0, 1e4, 1e6, 1e8, 1e12])
-def test_scaled_derivative_is_a_number_at_any_saturation(activation, z):
-    code = ACTIVATIONS.index(activation)
-    mantissa, exponent = derivative_scaled(code, -z)
-    with mp.workdps(exact.DIGITS):
-        ours = mp.log(mp.mpf(mantissa)) + int(exponent) * mp.log(2)
-        truth = mp.log(4 if activation == "tanh" else 1) - (2 if activation == "tanh" else 1) * z
-        truth -= 2 * mp.log(1 + mp.exp(truth - mp.log(4 if activation == "tanh" else 1)))
-        assert abs(ours - truth) <= 4 * tolerances.eps(np.float64) * (1 + 2 * z)
-
-
-def test_activations_of_special_values():
-    for code, name in enumerate(ACTIVATIONS):
-        assert math.isnan(activate(code, math.nan)), name
-        assert name == "identity" or math.isnan(derivative(code, math.nan))
-    assert math.copysign(1, activate(0, -0.0)) == -1
-    assert [activate(0, z) for z in (math.inf, -math.inf, 5e-324)] == [1.0, -1.0, 5e-324]
-    assert [activate(2, z) for z in (math.inf, -math.inf)] == [1.0, 0.0]
-    assert [derivative(0, z) for z in (math.inf, -math.inf)] == [0.0, 0.0]
-    assert derivative_scaled(0, math.inf) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
@@ -285,15 +321,6 @@ def test_five_inputs_of_the_textbook():
     large = fastrnn.influence(fastrnn.RNN(1.0, 2.0, activation="identity"), x)[0]
     assert small.to_float() == pytest.approx(0.0001, rel=1e-15)
     assert large.to_float() == 16.0
-
-
-def test_saturation_keeps_the_gradients_digits():
-    """1 - h*h would answer 0 here."""
-    net = fastrnn.RNN(1.0, 1.0, 30.0)
-    grad = fastrnn.backward(net, [0.0], [1.0])
-    with mp.workdps(exact.DIGITS):
-        truth = exact.derivative("tanh", mp.mpf(30))
-        assert _ulps(float(grad.b), truth) <= 4
 
 
 def test_overflow_comes_at_the_first_step_that_leaves_the_range():

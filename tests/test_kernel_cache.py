@@ -43,7 +43,7 @@ def start(package, **environment):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     value, rest = out.splitlines()
     hits, folder = rest.split(maxsplit=1)
@@ -68,8 +68,9 @@ def test_second_process_hits_and_an_edited_helper_misses(package, cache):
 
     helper = package / "fastrnn" / "kernels" / "activations.py"
     text = helper.read_text()
-    assert "return math.tanh(z)" in text
-    helper.write_text(text.replace("return math.tanh(z)", "return 2.0 * math.tanh(z)"))
+    line = "return copysign(_refined(t, t / sum_), z)"
+    assert line in text
+    helper.write_text(text.replace(line, line.replace("return", "return 2.0 *")))
     assert run(package, **environment)[:2] == (2 * first[0], 0)
 
 

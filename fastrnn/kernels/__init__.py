@@ -1,7 +1,14 @@
 """All that is compiled. Nothing in here knows of users, threads or files.
 
-The names of the activations stand here, so that they can be read without loading the compiler.
+The activations stand here, so that they can be named without loading the compiler.
 """
 
-ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
-TANH, RELU, SIGMOID, IDENTITY = range(len(ACTIVATIONS))
+
+class Activation:
+    """An activation function; to the compiler, each of them is a type of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+ACTIVATIONS = {name: Activation(name) for name in ("tanh", "relu", "sigmoid", "identity")}

@@ -5,7 +5,7 @@ one net over one sequence; ``block`` is the (first net, last net, first sequence
 a call works on. Sums over the sequences of a ``group`` share a row of the weight gradients, so
 that their number, and with it every bit of the result, does not depend on the threads.
 
-    code      activation             w1, w2, b, w3, b3   (K,H,F) (K,H,H) (K,H) (K,O,H) (K,O)
+    f         activation             w1, w2, b, w3, b3   (K,H,F) (K,H,H) (K,H) (K,O,H) (K,O)
     x         (B, T, F), any strides                h0   (K, B, H)
     lengths   (B,): steps of each sequence        tile   steps recomputed at a time
 
@@ -17,16 +17,17 @@ import math
 
 import numpy as np
 
-from fastrnn.kernels.activations import activate, derivative, derivative_scaled
+from fastrnn.kernels.activations import activate, slope_scaled, with_slope
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.neuron import add_exactly, normalise
+from fastrnn.kernels.simd import fma_number, lane, single
 
 # 2**-1100 of a sum's largest term is nothing beside it, in float64.
 LEAST_EXPONENT = -1100.0
 
 
 @kernel
-def forward(code, w1, w2, b, x, h0, lengths, block, keep, states, last):
+def forward(f, w1, w2, b, x, h0, lengths, block, keep, states, last):
     """States (K, B, T, H) where ``keep``, and always the last state (K, B, H)."""
     first_net, last_net, first_sequence, last_sequence = block
     w1_columns, w2_columns, z, h = _forward_workspace(w1, w2)
@@ -36,7 +37,7 @@ def forward(code, w1, w2, b, x, h0, lengths, block, keep, states, last):
         for i in range(first_sequence, last_sequence):
             h[:] = h0[k, i]
             for t in range(lengths[i]):
-                _step(code, w1_columns, w2_columns, b[k], x[i, t], h, z, h)
+                _step(f, w1_columns, w2_columns, b[k], x[i, t], h, z, h)
                 if keep:
                     states[k, i, t] = h
             last[k, i] = h
@@ -44,7 +45,7 @@ def forward(code, w1, w2, b, x, h0, lengths, block, keep, states, last):
 
 @kernel
 def backward(
-    code, w1, w2, b, w3, b3, x, h0, lengths, tile, block, group, fused,
+    f, w1, w2, b, w3, b3, x, h0, lengths, tile, block, group, fused,
     upstream, dlast, loss, dw1, dw2, db, dw3, db3, dx, dh0, want_dx,
 ):  # fmt: skip
     """Pull a gradient of the states back to the weights, h0 (K, B, H) and x (K, B, T, F).
@@ -63,14 +64,14 @@ def backward(
             g = i // group
             length = lengths[i]
             tiles = _checkpoint(
-                code, w1_columns, w2_columns, b[k], x[i], h0[k, i], length, tile, starts, z, before
+                f, w1_columns, w2_columns, b[k], x[i], h0[k, i], length, tile, starts, z, before
             )
             dh[:] = dlast[k, i]
             for j in range(tiles - 1, -1, -1):
                 start, stop = j * tile, min(j * tile + tile, length)
                 if j < tiles - 1:
                     before[0] = starts[j]
-                    _replay(code, w1_columns, w2_columns, b[k], x[i], start, stop, z, before)
+                    _replay(f, w1_columns, w2_columns, b[k], x[i], start, stop, z, before)
                 for t in range(stop - 1, start - 1, -1):
                     h = before[t + 1 - start]
                     if not fused:
@@ -82,7 +83,7 @@ def backward(
                     else:
                         loss[k, g] += _state_error(h, upstream[k, i, t], dh)
                     for unit in range(dz.size):
-                        dz[unit] = dh[unit] * derivative(code, z[t - start, unit])
+                        dz[unit] = dh[unit] * _slope(f, z[t - start, unit])
                     _outer(dz, before[t - start], dw2[k, g])
                     _outer(dz, x[i, t], dw1[k, g])
                     db[k, g] += dz
@@ -94,7 +95,7 @@ def backward(
 
 @kernel
 def influence(
-    code, w1, w2, b, x, h0, lengths, tile, block, seed, mantissa, exponent, mantissa0, exponent0
+    f, w1, w2, b, x, h0, lengths, tile, block, seed, mantissa, exponent, mantissa0, exponent0
 ):
     """d(seed . h_T)/dx_t (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), mantissa * 2**exponent.
 
@@ -112,7 +113,7 @@ def influence(
         for i in range(first_sequence, last_sequence):
             length = lengths[i]
             tiles = _checkpoint(
-                code, w1_columns, w2_columns, b[k], x[i], h0[k, i], length, tile, starts, z, before
+                f, w1_columns, w2_columns, b[k], x[i], h0[k, i], length, tile, starts, z, before
             )
             dh[:], dh_power[:] = seed[k], 0.0
             power = rest = 0.0
@@ -120,17 +121,17 @@ def influence(
                 start, stop = j * tile, min(j * tile + tile, length)
                 if j < tiles - 1:
                     before[0] = starts[j]
-                    _replay(code, w1_columns, w2_columns, b[k], x[i], start, stop, z, before)
+                    _replay(f, w1_columns, w2_columns, b[k], x[i], start, stop, z, before)
                 for t in range(stop - 1, start - 1, -1):
                     for unit in range(dz.size):
-                        slope, slope_power = derivative_scaled(code, z[t - start, unit])
+                        slope, slope_power = _slope_scaled(f, z[t - start, unit])
                         dz[unit], shift = normalise(dh[unit] * slope)
                         dz_power[unit] = dh_power[unit] + (slope_power + shift)
-                    power, rest = add_exactly(power, rest, _offset(dz, dz_power))
+                    power, rest = _add_exactly(power, rest, _offset(dz, dz_power))
                     _pull_scaled(w1[k], dz, dz_power, dx, dx_power)
-                    for f in range(dx.size):
-                        mantissa[k, i, t, f] = dx[f]
-                        exponent[k, i, t, f] = power + (rest + dx_power[f])
+                    for column in range(dx.size):
+                        mantissa[k, i, t, column] = dx[column]
+                        exponent[k, i, t, column] = power + (rest + dx_power[column])
                     _pull_scaled(w2[k], dz, dz_power, dh, dh_power)
             for unit in range(dh.size):
                 mantissa0[k, i, unit] = dh[unit]
@@ -149,15 +150,44 @@ def readout(w3, b3, h, lengths, block, y):
 
 
 @kernel
-def _step(code, w1_columns, w2_columns, b, x, h, z, result):
+def _step(f, w1_columns, w2_columns, b, x, h, z, result):
     """One step from state h (H,) to ``result``, which may be h; z is left behind."""
     z[:] = b
-    for f in range(x.size):
-        _add_scaled(z, w1_columns[f], x[f])
+    for column in range(x.size):
+        _add_fused(z, w1_columns[column], x[column])
     for unit in range(h.size):
-        _add_scaled(z, w2_columns[unit], h[unit])
+        _add_fused(z, w2_columns[unit], h[unit])
     for unit in range(h.size):
-        result[unit] = activate(code, z[unit])
+        result[unit] = _activate(f, z[unit])
+
+
+@kernel
+def _activate(f, z):
+    return lane(activate(f, single(z)), 0)
+
+
+@kernel
+def _slope(f, z):
+    _, slope = with_slope(f, single(z))
+    return lane(slope, 0)
+
+
+@kernel
+def _slope_scaled(f, z):
+    mantissa, exponent = slope_scaled(f, single(np.float64(z)))
+    return lane(mantissa, 0), lane(exponent, 0)
+
+
+@kernel
+def _add_exactly(total, rest, term):
+    result, left = add_exactly(single(total), single(rest), single(term))
+    return lane(result, 0), lane(left, 0)
+
+
+@kernel
+def _add_fused(total, vector, scale):
+    for unit in range(total.size):
+        total[unit] = fma_number(vector[unit], scale, total[unit])
 
 
 @kernel
@@ -277,7 +307,7 @@ def _transpose(matrix, columns):
 
 
 @kernel
-def _checkpoint(code, w1_columns, w2_columns, b, x, h0, length, tile, starts, z, before):
+def _checkpoint(f, w1_columns, w2_columns, b, x, h0, length, tile, starts, z, before):
     """Run forward, keep each tile's first state; the last tile stays in z and before."""
     tiles = (length + tile - 1) // tile
     before[0] = h0
@@ -286,13 +316,13 @@ def _checkpoint(code, w1_columns, w2_columns, b, x, h0, length, tile, starts, z,
             before[0] = before[tile]
         starts[j] = before[0]
         stop = min(j * tile + tile, length)
-        _replay(code, w1_columns, w2_columns, b, x, j * tile, stop, z, before)
+        _replay(f, w1_columns, w2_columns, b, x, j * tile, stop, z, before)
     return tiles
 
 
 @kernel
-def _replay(code, w1_columns, w2_columns, b, x, start, stop, z, before):
+def _replay(f, w1_columns, w2_columns, b, x, start, stop, z, before):
     """z of the steps [start, stop) and the states after each, from the state before[0]."""
     for t in range(start, stop):
         s = t - start
-        _step(code, w1_columns, w2_columns, b, x[t], before[s], z[s], before[s + 1])
+        _step(f, w1_columns, w2_columns, b, x[t], before[s], z[s], before[s + 1])

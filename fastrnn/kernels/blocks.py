@@ -1,0 +1,91 @@
+"""Blocks: some vectors of lanes that a kernel advances side by side, and its scratch memory."""
+
+import numpy as np
+
+from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.memory import REGISTER_BYTES, lanes_of
+
+
+@kernel
+def gather_block(lanes, start, count, h0, lengths, nets, sequences, ends):
+    """Nets, sequences and lengths of a block's lanes; its width in whole vectors.
+
+    The lanes that fill the last vector repeat the last one, and are not written back.
+    """
+    n = lanes_of(h0)
+    width = (count + n - 1) // n * n
+    for lane in range(width):
+        number = lanes[start + min(lane, count - 1)]
+        nets[lane], sequences[lane] = number // h0.shape[1], number % h0.shape[1]
+        ends[lane] = lengths[sequences[lane]]
+    return width
+
+
+@kernel
+def gather_weights(w1, w2, b, nets, width, weights):
+    block = weights.size // 3
+    for lane in range(width):
+        weights[lane] = w1[nets[lane], 0, 0]
+        weights[block + lane] = w2[nets[lane], 0, 0]
+        weights[2 * block + lane] = b[nets[lane], 0]
+
+
+@part
+def lane_offsets(nets, sequences, width, net_stride, sequence_stride, offsets):
+    for lane in range(width):
+        offsets[lane] = nets[lane] * net_stride + sequences[lane] * sequence_stride
+
+
+@kernel
+def remaining_steps(ends, width, t, steps, remaining):
+    """Steps from t on that each lane still has, at most STEPS; whether any has too few."""
+    ragged = False
+    for lane in range(width):
+        left = min(max(ends[lane] - t, 0), steps)
+        ragged = ragged or left < steps
+        remaining[lane] = left
+    return ragged
+
+
+@part
+def longest(ends, width):
+    most = 0
+    for lane in range(width):
+        most = max(most, ends[lane])
+    return most
+
+
+# Loops, and not slices: a slice costs the compiler half a second.
+@part
+def copy(source, start, target, to, count):
+    for i in range(count):
+        target[to + i] = source[start + i]
+
+
+@part
+def clear(array):
+    for i in range(array.size):
+        array[i] = 0.0
+
+
+@part
+def integers(size):
+    return np.empty(size, np.int64)
+
+
+@kernel
+def numbers(like_array, size):
+    """Room for numbers of the array's type, from the start of a cache line on.
+
+    A vector across two lines is not handed from store to load: 1.3 ns a step instead of 0.4.
+    """
+    room = np.empty(size + REGISTER_BYTES // like_array.itemsize, like_array.dtype)
+    first = (-room.ctypes.data % REGISTER_BYTES) // like_array.itemsize
+    return room[first : first + size]
+
+
+@kernel
+def doubles(size):
+    room = np.empty(size + 8)
+    first = (-room.ctypes.data % REGISTER_BYTES) // 8
+    return room[first : first + size]
