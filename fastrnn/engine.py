@@ -25,6 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS, layer, neuron
+from fastrnn.kernels.memory import REGISTER_BYTES
 from fastrnn.kernels.sums import ordered_sum
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
@@ -32,7 +33,7 @@ from fastrnn.sequences import Sequences
 Block = tuple[int, int, int, int]
 Part = TypeVar("Part")
 
-# Multiply-adds of one call: about 50 ms of a layer or a neuron, so that Ctrl-C is heard.
+# Multiply-adds of one call on a layer: about 50 ms, so that Ctrl-C is heard.
 BLOCK_WORK = 1 << 22
 # A step of activation and derivative costs about as much as this many multiply-adds.
 ACTIVATION_WORK = 16
@@ -43,7 +44,6 @@ LEAST_TILE = 64
 # A multiple of neuron.STEPS whose inputs, states and slopes fit into a core's second cache.
 NEURON_TILE = 1024
 MOST_THREADS = 1024
-REGISTER = 64
 # Steps times lanes of one call on a neuron: some 50 ms.
 LANE_STEPS = 1 << 25
 # A request below this is not held against the memory that is left.
@@ -284,7 +284,7 @@ def _lanes(job: Sequences) -> NDArray[np.int64]:
     nets, batch_size, _ = job.h0.shape
     table = np.arange(nets * batch_size).reshape(nets, batch_size)
     # Where they fill a vector, a bank's nets go side by side: they share their inputs.
-    lanes = (table.T if nets >= REGISTER // job.dtype.itemsize else table).ravel()
+    lanes = (table.T if nets >= REGISTER_BYTES // job.dtype.itemsize else table).ravel()
     lengths = job.lengths[lanes % batch_size] if batch_size else job.lengths
     if (lengths == job.x.shape[1]).all():
         return lanes
@@ -295,7 +295,7 @@ def _lane_ranges(job: Sequences, workers: int | None) -> list[tuple[int, int]]:
     """Ranges of a neuron's lanes: whole vectors, of bounded work, enough for all workers."""
     nets, batch_size, _ = job.h0.shape
     count = nets * batch_size
-    vector = REGISTER // job.dtype.itemsize
+    vector = REGISTER_BYTES // job.dtype.itemsize
     block = neuron.VECTORS * vector
     size = min(max(1, LANE_STEPS // max(1, job.x.shape[1])), -(-count // _count_workers(workers)))
     unit = block if size >= block else vector
