@@ -99,12 +99,17 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
         click.echo(_title(series, prepared, weights, options["normalize"]) + "\n", nl=True)
     with output_folder(out) as staging:
         with _progress_bar(len(w2), quiet) as advance:
+
+            def progress(done: int) -> None:
+                advance(done)
+                _heed_stops()
+
             table = run_sweep(
                 prepared.values,
                 w2,
                 **weights,
                 workers=workers,
-                progress=advance,
+                progress=progress,
             )
         write_csv(table, staging / "sweep.csv")
         trouble = _draw(table, prepared, staging / "sweep.png", series, weights)
@@ -137,15 +142,30 @@ def info() -> None:
 def main() -> None:
     """Entry point: bad input ends in one line on stderr and exit status 2."""
     # A batch scheduler's polite kill ends as Ctrl-C does, with nothing left half-written.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         sys.exit(cli(standalone_mode=False))
-    except click.Abort:
-        _end("interrupted", 128 + signal.SIGINT)
     except click.ClickException as error:
         _end(error.format_message(), error.exit_code)
     except (ValueError, TypeError, OSError, MemoryError) as error:
         _end(_reason(error), 2)
+
+
+_stops: list[int] = []
+
+
+def _stop(number: int, frame: object) -> None:
+    """End now, or after a compilation: an exception thrown into the compiler may crash it."""
+    _stops.append(number)
+    compiler = sys.modules.get("numba.core.compiler_lock")
+    if compiler is None or not compiler.global_compiler_lock.is_locked():
+        _heed_stops()
+
+
+def _heed_stops() -> None:
+    if _stops:
+        _end("interrupted", 128 + _stops[0])
 
 
 def _end(message: str, status: int) -> NoReturn:

@@ -94,7 +94,7 @@ def backward(
     state. Where ``fused`` it is the target y instead, and what is differentiated is half the
     sum of the squares of w3 h_t + b3 - y_t, left in ``loss`` (K, B).
     """
-    inputs, targets, dxn = (
+    inputs, targets, gradients = (
         numbers_at(x[0], h0), numbers_at(upstream[0], h0), numbers_at(dx[0], h0),
     )  # fmt: skip
     n = lanes_of(h0)
@@ -103,17 +103,10 @@ def backward(
     x_offsets, up_offsets, dx_offsets = integers(block), integers(block), integers(block)
     weights, readout = numbers(h0, 3 * block), numbers(h0, 2 * block)
     remaining, h, dh = numbers(h0, block), numbers(h0, block), numbers(h0, block)
-    xs, ups, dxs = (
-        numbers(h0, tile * block),
-        numbers(h0, STEPS * block),
-        numbers(h0, STEPS * block),
-    )
+    xs, ups = numbers(h0, tile * block), numbers(h0, STEPS * block)
+    dxs, partial = numbers(h0, STEPS * block), numbers(h0, SUMS * block)
     hs, slopes = numbers(h0, (tile + 1) * block), numbers(h0, tile * block)
-    partial, segment, total = (
-        numbers(h0, SUMS * block),
-        doubles(SUMS * block),
-        doubles(SUMS * block),
-    )
+    segment, total = doubles(SUMS * block), doubles(SUMS * block)
     starts = numbers(h0, ((longest(lengths, lengths.size) + tile - 1) // tile) * block)
     for start in range(first, last, block):
         count = min(block, last - start)
@@ -133,20 +126,9 @@ def backward(
         for j in range(tiles - 1):
             copy(h, 0, starts, j * block, width)
             _run_tile(
-                f,
-                weights,
-                inputs,
-                x_offsets,
-                x[2],
-                ends,
-                j * tile,
-                tile,
-                width,
-                xs,
-                hs,
-                remaining,
-                h,
-            )
+                f, weights, inputs, x_offsets, x[2], ends, j * tile, tile, width, xs, hs,
+                remaining, h,
+            )  # fmt: skip
         if tiles > 0:
             copy(h, 0, starts, (tiles - 1) * block, width)
         for j in range(tiles - 1, -1, -1):
@@ -174,7 +156,7 @@ def backward(
                     clear(segment)
                 if want_dx:
                     step_stride = dx[3]
-                    store_tile(dxs, 0, width, count, steps, dxn, dx_offsets, step_stride, t)
+                    store_tile(dxs, 0, width, count, steps, gradients, dx_offsets, step_stride, t)
         for lane in range(count):
             k, i = nets[lane], sequences[lane]
             dw1[k, i], dw2[k, i], db[k, i] = (
@@ -229,38 +211,16 @@ def influence(
             copy(h, 0, starts, j * block, width)
             steps = min(tile, most - j * tile)
             _run_tile(
-                f,
-                weights,
-                inputs,
-                x_offsets,
-                x[2],
-                ends,
-                j * tile,
-                steps,
-                width,
-                xs,
-                hs,
-                remaining,
-                h,
-            )
+                f, weights, inputs, x_offsets, x[2], ends, j * tile, steps, width, xs, hs,
+                remaining, h,
+            )  # fmt: skip
         for j in range(tiles - 1, -1, -1):
             begin, stop = j * tile, min(j * tile + tile, most)
             copy(starts, j * block, h, 0, width)
             _run_tile(
-                f,
-                weights,
-                inputs,
-                x_offsets,
-                x[2],
-                ends,
-                begin,
-                stop - begin,
-                width,
-                xs,
-                hs,
-                remaining,
-                h,
-            )
+                f, weights, inputs, x_offsets, x[2], ends, begin, stop - begin, width, xs,
+                hs, remaining, h,
+            )  # fmt: skip
             _pre_activations(weights, xs, hs, stop - begin, width, zs)
             for t in range(begin + (stop - 1 - begin) // STEPS * STEPS, begin - 1, -STEPS):
                 steps = min(STEPS, stop - t)
