@@ -77,7 +77,7 @@ def integers(size):
 def numbers(like_array, size):
     """Room for numbers of the array's type, from the start of a cache line on.
 
-    A vector across two lines is not handed from store to load: 1.3 ns a step instead of 0.4.
+    A vector across two lines is slow to hand from a store to the next load.
     """
     room = np.empty(size + REGISTER_BYTES // like_array.itemsize, like_array.dtype)
     first = (-room.ctypes.data % REGISTER_BYTES) // like_array.itemsize
