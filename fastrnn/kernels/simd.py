@@ -334,15 +334,25 @@ def mantissa(typingctx, v):
 # --- between vectors and numbers ---
 
 
-@intrinsic
-def splat(typingctx, number):
-    """The number in every lane of a whole register."""
-    vector = Vector(number, LANES[number])
+def _in_every_lane(number, lanes):
+    vector = Vector(number, lanes)
 
     def generate(context, builder, signature, values):
         return _broadcast(builder, values[0], llvm_type(context, vector))
 
     return vector(number), generate
+
+
+@intrinsic
+def splat(typingctx, number):
+    """The number in every lane of a whole register."""
+    return _in_every_lane(number, LANES[number])
+
+
+@intrinsic
+def single(typingctx, number):
+    """The number as a vector of one lane: what a sequential kernel computes with."""
+    return _in_every_lane(number, 1)
 
 
 @intrinsic
@@ -353,17 +363,6 @@ def like(typingctx, v, number):
         return _as_vector(context, builder, values[1], number, v)
 
     return (v(v, number), generate) if isinstance(v, Vector) else None
-
-
-@intrinsic
-def single(typingctx, number):
-    """The number as a vector of one lane: what a sequential kernel computes with."""
-    vector = Vector(number, 1)
-
-    def generate(context, builder, signature, values):
-        return _broadcast(builder, values[0], llvm_type(context, vector))
-
-    return vector(number), generate
 
 
 @intrinsic
