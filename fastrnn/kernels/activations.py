@@ -51,9 +51,10 @@ LOG2_E = 1.4426950408889634
 TANH_ONE = 20.0
 # From here on an integer is all that a float64 can hold.
 INTEGERS_ONLY = 2.0**51
-# Of the exponent of exp(u) where only 1 + exp(u) is wanted.
+# Of the exponent of exp(2a) where only 1 + exp(2a) is wanted.
 LEAST_EXPONENT = -1000.0
-LARGEST_DOUBLED = 8.9e307
+# Times 2 log2(e), the largest float64.
+LARGEST_TRIPLED = 6.2e307
 # Of t = expm1(2|z|) / 2, below which tanh is t - t tanh.
 SMALL = 0.35
 
@@ -61,11 +62,11 @@ SMALL = 0.35
 class Format:
     """What the exponential needs to know of a float type."""
 
-    def __init__(self, ln_2, expm1, most_binades, slope_zero):
-        # ln 2 in two parts; the first has so few bits that k times it is exact.
-        self.ln_2_high, self.ln_2_low = ln_2
-        # (expm1(r) - r) / r**2 on [-ln(2)/4, 3 ln(2)/4], interpolated in Chebyshev points;
-        # relative error of expm1: 2**-30.5 in float32, 2**-60.4 in float64.
+    def __init__(self, half_ln_2, rest_of_half_ln_2, expm1, most_binades, slope_zero):
+        # ln(2) / 2 as a number of this type, and what is missing to it.
+        self.half_ln_2, self.rest_of_half_ln_2 = half_ln_2, rest_of_half_ln_2
+        # (expm1(2r) / 2 - r) / r**2 for 2r in [-ln(2)/4, 3 ln(2)/4], minimax for the relative
+        # error of expm1 (Lawson's iteration): 2**-26.1 in float32, 2**-55.4 in float64.
         self.expm1 = expm1
         # exp(u) is held as 2**k (1 + p) with k up to here; what is above divides the result.
         self.most_binades = most_binades
@@ -75,17 +76,17 @@ class Format:
 
 FORMATS = {
     types.float32: Format(
-        (0.693359375, -2.12194440e-4),
-        (0.49999999847742735272, 0.16666666657834952385, 0.041666969899968542495,
-         0.0083327796782555476527, 0.001381285948754509869, 0.00022660779124204163005),
+        0.3465735912322998, -9.5232669e-10,
+        (1.0000000618654467967, 0.66667360246545284281, 0.33329389932884119351,
+         0.13251172092818504037, 0.05129403768983698252),
         100.0, 64.0,
     ),
     types.float64: Format(
-        (6.93147180369123816490e-01, 1.90821492927058770002e-10),
-        (0.5000000000000000008, 0.1666666666666667167, 0.041666666666666088443,
-         0.0083333333333233454476, 0.001388888888974816534, 0.00019841269880254293047,
-         0.000024801582868752417599, 2.7557353498073377488e-6, 2.756366999417508079e-7,
-         2.4812879062039182057e-8, 2.4222981832882807941e-9),
+        0.34657359027997264, 1.15952342e-17,
+        (1.0000000000000008674, 0.66666666666664192333, 0.3333333333325192135,
+         0.13333333334971763453, 0.044444444573044587953, 0.012698409283994813488,
+         0.0031746100347588941334, 0.0007056609233062967098, 0.00013956161992425562456,
+         0.00003004647875789801796),
         1000.0, 400.0,
     ),
 }  # fmt: skip
@@ -104,8 +105,8 @@ def _of_format(get):
     return intrinsic(typed)
 
 
-_ln_2_high = _of_format(lambda form: form.ln_2_high)
-_ln_2_low = _of_format(lambda form: form.ln_2_low)
+_half_ln_2 = _of_format(lambda form: form.half_ln_2)
+_rest_of_half_ln_2 = _of_format(lambda form: form.rest_of_half_ln_2)
 _most_binades = _of_format(lambda form: form.most_binades)
 _slope_zero = _of_format(lambda form: form.slope_zero)
 
@@ -116,68 +117,79 @@ def _expm1_quotient(r):
 
 @overload(_expm1_quotient, jit_options={"forceinline": True})
 def _typed_expm1_quotient(r):
-    """(expm1(r) - r) / r**2."""
+    """(expm1(2r) / 2 - r) / r**2."""
     c = FORMATS[r.number].expm1
     if r.number == types.float32:
-        c0, c1, c2, c3, c4, c5 = c
+        c0, c1, c2, c3, c4 = c
 
         def horner(r):
-            p = fma(fma(c5, r, c4), r, c3)
-            return fma(fma(fma(p, r, c2), r, c1), r, c0)
+            p = fma(fma(c4, r, c3), r, c2)
+            return fma(fma(p, r, c1), r, c0)
     else:
-        c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 = c
+        c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 = c
 
         def horner(r):
-            p = fma(fma(fma(c10, r, c9), r, c8), r, c7)
+            p = fma(fma(c9, r, c8), r, c7)
             p = fma(fma(fma(fma(p, r, c6), r, c5), r, c4), r, c3)
             return fma(fma(fma(p, r, c2), r, c1), r, c0)
 
     return horner
 
 
-@part
-def _exp_parts(u):
-    """(k + integer_shift, p) of exp(u) = 2**k * (1 + p), p = expm1(r), r in [-0.17, 0.52].
-
-    The quarter makes k = 0, where p is the result itself, last up to u = 0.52.
-    """
-    shifted = fma(u, LOG2_E, -0.25) + integer_shift(u)
-    k = shifted - integer_shift(u)
-    r = fma(k, -_ln_2_low(u), fma(k, -_ln_2_high(u), u))
-    return shifted, fma(_expm1_quotient(r) * r, r, r)
+# Everywhere below, exp(2a) = 2**k (1 + 2p) and p = expm1(2r) / 2 with 2r in [-0.17, 0.52].
 
 
 @part
-def _bounded_parts(u):
-    """(2**j, p, 2**(j - k)) of exp(u) = 2**k * (1 + p), j the smaller of k and most_binades."""
-    shifted, p = _exp_parts(u)
-    bounded = minimum(shifted, integer_shift(u) + _most_binades(u))
-    return power_of_two(bounded), p, power_of_two((bounded - shifted) + integer_shift(u))
+def _binades(a):
+    """k + integer_shift. The quarter makes k = 0, where p is the result itself, last to 0.52."""
+    return fma(a, 2.0 * LOG2_E, -0.25) + integer_shift(a)
+
+
+@part
+def _half_expm1(r):
+    """p."""
+    return fma(_expm1_quotient(r) * r, r, r)
+
+
+@part
+def _exp_parts(a):
+    """k + integer_shift and p, which leaves 1 - k rest_of_half_ln_2 out of exp(a)."""
+    shifted = _binades(a)
+    return shifted, _half_expm1(fma(shifted - integer_shift(a), -_half_ln_2(a), a))
+
+
+@part
+def _bounded_parts(a):
+    """2**j and p, j = k where it is at most most_binades; and their product over exp(2a)."""
+    shifted, p = _exp_parts(a)
+    bounded = minimum(shifted, integer_shift(a) + _most_binades(a))
+    rest = power_of_two((bounded - shifted) + integer_shift(a))
+    k = shifted - integer_shift(a)
+    return power_of_two(bounded), p, fma(k * rest, 2.0 * _rest_of_half_ln_2(a), rest)
 
 
 @part
 def tanh(z):
     """tanh z."""
-    shifted, p = _exp_parts(2.0 * minimum(abs(z), TANH_ONE))
-    t, sum_ = _half_expm1(power_of_two(shifted), p)
-    return copysign(_refined(t, t / sum_), z)
+    shifted, p = _exp_parts(minimum(abs(z), TANH_ONE))
+    t = _exp_minus_one(power_of_two(shifted), p)
+    return copysign(_refined(t, t / (t + 1.0)), z)
 
 
 @part
 def tanh_with_slope(z):
     """tanh z, with the bits of `tanh`, and its derivative."""
-    power, p, rest = _bounded_parts(2.0 * minimum(abs(z), _slope_zero(z)))
-    t, sum_ = _half_expm1(power, p)
+    power, p, rest = _bounded_parts(minimum(abs(z), _slope_zero(z)))
+    t = _exp_minus_one(power, p)
+    sum_ = t + 1.0
     h = _refined(t, t / sum_)
     return copysign(h, z), ((1.0 / sum_) * (1.0 + h)) * rest
 
 
 @part
-def _half_expm1(power, p):
-    """t = expm1(u) / 2 and t + 1, of exp(u) = power * (1 + p)."""
-    half = 0.5 * power
-    t = fma(half, p, half - 0.5)
-    return t, t + 1.0
+def _exp_minus_one(power, p):
+    """t = expm1(2a) / 2."""
+    return fma(power, p, fma(power, 0.5, -0.5))
 
 
 @part
@@ -202,9 +214,9 @@ def sigmoid_with_slope(z):
 
 @part
 def _sigmoid_below(z):
-    """y and a power of two whose product is sigmoid -|z| = 1 / (1 + e), e = exp(|z|)."""
-    power, p, rest = _bounded_parts(minimum(abs(z), 2.0 * _slope_zero(z)))
-    e = fma(power, p, power)
+    """y and a factor whose product is sigmoid -|z| = 1 / (1 + e), e = exp(|z|)."""
+    power, p, rest = _bounded_parts(0.5 * minimum(abs(z), 2.0 * _slope_zero(z)))
+    e = fma(power + power, p, power)
     sum_ = 1.0 + e
     lost = 1.0 - (sum_ - e)
     y = 1.0 / sum_
@@ -243,25 +255,28 @@ def identity_with_slope(z):
 
 
 @part
-def _exp_scaled(u):
-    """(k, 1 + p, 1 + exp(u)) of exp(u) = 2**k * (1 + p), for u <= 0 or NaN."""
-    near = u > -INTEGERS_ONLY
-    shifted, p = _exp_parts(where(near, u, 0.0))
-    k = where(near, shifted - integer_shift(u), u * LOG2_E)
-    m = where(u == u, 1.0 + p, u)
-    bounded = maximum(k, LEAST_EXPONENT) + integer_shift(u)
+def _exp_scaled(a):
+    """(k, m, 1 + exp(2a)) of exp(2a) = 2**k m, for a <= 0 or NaN."""
+    near = a > -INTEGERS_ONLY
+    shifted = _binades(where(near, a, 0.0))
+    k = shifted - integer_shift(a)
+    r = fma(k, -_rest_of_half_ln_2(a), fma(k, -_half_ln_2(a), where(near, a, 0.0)))
+    m = fma(2.0, _half_expm1(r), 1.0)
+    k = where(near, k, a * (2.0 * LOG2_E))
+    m = where(a == a, m, a)
+    bounded = maximum(k, LEAST_EXPONENT) + integer_shift(a)
     return k, m, fma(power_of_two(bounded), m, 1.0)
 
 
 @part
 def _tanh_slope_scaled(z):
-    k, m, sum_ = _exp_scaled(-2.0 * minimum(abs(z), LARGEST_DOUBLED))
+    k, m, sum_ = _exp_scaled(-minimum(abs(z), LARGEST_TRIPLED))
     return _nonzero(z, 4.0 * m / (sum_ * sum_), k)
 
 
 @part
 def _sigmoid_slope_scaled(z):
-    k, m, sum_ = _exp_scaled(-abs(z))
+    k, m, sum_ = _exp_scaled(-0.5 * abs(z))
     return _nonzero(z, m / (sum_ * sum_), k)
 
 

@@ -268,15 +268,16 @@ def any_lane(typingctx, mask):
 
 @intrinsic
 def integer_shift(typingctx, v):
-    """1.5 * 2**23 (2**52): added to a small number it leaves the nearest integer in the low bits.
+    """A number that, added to a small one, leaves the nearest integer in the low bits of the sum.
 
+    It is 1.5 * 2**23 (2**52), and the bias of the exponent, which `power_of_two` need not add.
     ``shifted = fma(u, 1 / step, integer_shift(u))`` and ``shifted - integer_shift(u)`` round
     u / step to an integer in two operations; `power_of_two` takes ``shifted`` itself.
     """
-    fraction_bits = FORMAT[v.number][0]
+    fraction_bits, bias = FORMAT[v.number]
 
     def generate(context, builder, signature, values):
-        return constant(llvm_type(context, v), 1.5 * 2.0**fraction_bits)
+        return constant(llvm_type(context, v), 1.5 * 2.0**fraction_bits + bias)
 
     return v(v), generate
 
@@ -284,12 +285,11 @@ def integer_shift(typingctx, v):
 @intrinsic
 def power_of_two(typingctx, shifted):
     """2**k for the integer k of ``shifted = k + integer_shift``, k a normal exponent."""
-    fraction_bits, bias = FORMAT[shifted.number]
+    fraction_bits, _ = FORMAT[shifted.number]
 
     def generate(context, builder, signature, values):
         bits_type = _bits_type(shifted)
         bits = builder.bitcast(values[0], bits_type)
-        bits = builder.add(bits, constant(bits_type, bias))
         bits = builder.shl(bits, constant(bits_type, fraction_bits))
         return builder.bitcast(bits, values[0].type)
 
