@@ -113,14 +113,14 @@ def jax_calls(cell):
 
     gradient = jax.value_and_grad(loss, argnums=(0, 1, 2))
     number = np.dtype(cell.dtype).type
-    weights = number(W1), w2[0], number(BIAS)
+    weights, forward = (number(W1), w2[0], number(BIAS)), states
     if cell.nets > 1:
         weights = number(W1), jnp.asarray(w2), number(BIAS)
-        states = jax.vmap(states, in_axes=(None, 0, None, None))
+        forward = jax.vmap(states, in_axes=(None, 0, None, None))
         gradient = jax.vmap(gradient, in_axes=(None, 0, None, None, None))
-    states, gradient = jax.jit(states), jax.jit(gradient)
+    forward, gradient = jax.jit(forward), jax.jit(gradient)
     return (
-        lambda: jax.block_until_ready(states(*weights, columns)),
+        lambda: jax.block_until_ready(forward(*weights, columns)),
         lambda: jax.block_until_ready(gradient(*weights, columns, target)),
     )
 

@@ -21,7 +21,7 @@ _HOME = {
     "load_series": "fastrnn.series",
     "loss_and_grad": "fastrnn.verbs.loss_and_grad",
     "predict": "fastrnn.verbs.predict",
-    "set_workers": "fastrnn.engine",
+    "set_workers": "fastrnn.threads",
 }
 
 __all__ = [
@@ -58,11 +58,11 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from fastrnn import reference
     from fastrnn.diagnosis import Diagnosis
-    from fastrnn.engine import set_workers
     from fastrnn.gradient import Gradient
     from fastrnn.rnn import RNN
     from fastrnn.scaled import Scaled
     from fastrnn.series import load_series
+    from fastrnn.threads import set_workers
     from fastrnn.verbs.backward import backward
     from fastrnn.verbs.diagnose import diagnose
     from fastrnn.verbs.forward import forward

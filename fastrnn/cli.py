@@ -127,12 +127,12 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
 @cli.command()
 def info() -> None:
     """Print versions, processor, cores, threads and the kernel cache."""
-    from fastrnn import engine, environment
+    from fastrnn import environment, threads
 
     facts = {
         **environment.versions(),
         **environment.machine(),
-        "workers": engine.default_workers(),
+        "workers": threads.default_workers(),
         "kernel cache": environment.kernel_cache(),
     }
     for name, value in facts.items():

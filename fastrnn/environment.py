@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from fastrnn import __version__, engine
+from fastrnn import __version__, threads
 from fastrnn.kernels.jit import cache_folder
 
 PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib")
@@ -31,7 +31,7 @@ def machine() -> dict[str, str | int]:
         "cpu": _cpu_model(),
         "target": binding.get_host_cpu_name(),
         "system": platform.platform(),
-        "cores": engine.available_cores(),
+        "cores": threads.available_cores(),
     }
 
 

@@ -81,6 +81,8 @@ class RNN:
     b3: FloatArray | None
     dtype: np.dtype[Any] | None
     """Float type of the weights; None where all are Python numbers, which take that of x."""
+    _weights: dict[np.dtype[Any], Weights]
+    """In the form that computation uses, by float type, as far as they have been asked for."""
 
     def __init__(
         self,
@@ -110,6 +112,7 @@ class RNN:
             object.__setattr__(self, "w3", None)
             object.__setattr__(self, "b3", None)
         object.__setattr__(self, "dtype", dtype)
+        object.__setattr__(self, "_weights", {})
         object.__setattr__(self, "activation", choice("activation", activation, tuple(ACTIVATIONS)))
         self._check_shapes()
 
@@ -170,6 +173,11 @@ class RNN:
         A bias of 0 is carried as -0.0, which leaves every sum as it is, a sum of -0.0 too. The
         missing read-out of a neuron is 1 h + 0; that of a layer has no rows.
         """
+        if dtype not in self._weights:
+            self._weights[dtype] = self._in_full(dtype)
+        return self._weights[dtype]
+
+    def _in_full(self, dtype: np.dtype[Any]) -> Weights:
         k, h, f, o = self.bank_size, self.hidden_size, self.input_size, self.output_size
         unit, zero = np.ones(()), np.zeros(())
         if self.w3 is None and not self.is_neuron:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import engine
+from fastrnn import engine, lanes, threads
 from tests import cases
 
 
@@ -17,7 +17,7 @@ from tests import cases
 def _small_blocks(monkeypatch):
     """Many blocks even for small jobs."""
     monkeypatch.setattr(engine, "BLOCK_WORK", 2000)
-    monkeypatch.setattr(engine, "LANE_STEPS", 500)
+    monkeypatch.setattr(lanes, "LANE_STEPS", 500)
 
 
 @pytest.mark.parametrize("kind", cases.NETS)
@@ -55,11 +55,28 @@ def test_same_bits_for_any_tile(kind, monkeypatch):
     x = cases.inputs(net, 3, 5000, "float32")
     y = np.zeros_like(fastrnn.predict(net, x))
     results = set()
-    for tile in (32, 64, 2048, 8192):
+    for tile in (32, 64, 2112, 8192):
         monkeypatch.setattr(engine, "_tile", lambda job, tile=tile: tile)
+        monkeypatch.setattr(lanes, "TILE", tile)
         _, grad = fastrnn.loss_and_grad(net, x, y, wrt=("w2", "x"))
         influence = fastrnn.influence(net, x).mantissa
         results.add((grad.w2.tobytes(), grad.x.tobytes(), influence.tobytes()))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_same_bits_for_any_slice_of_time(dtype, monkeypatch):
+    net = cases.neuron("tanh", dtype)
+    x = cases.inputs(net, 3, 9000, dtype)
+    lengths = [9000, 4224, 10]
+    results = set()
+    for steps in (lanes.SLICE, 2112, 4224):
+        monkeypatch.setattr(lanes, "SLICE", steps)
+        states = fastrnn.forward(net, x, lengths=lengths)
+        _, grad = fastrnn.loss_and_grad(net, x, x, lengths=lengths, wrt=("w1", "w2", "b", "x"))
+        influence = fastrnn.influence(net, x, lengths=lengths)
+        arrays = states, grad.w1, grad.w2, grad.b, grad.x, influence.mantissa, influence.exponent
+        results.add(tuple(a.tobytes() for a in arrays))
     assert len(results) == 1
 
 
@@ -85,9 +102,8 @@ def test_every_lane_is_computed_once(kind, batch_size):
     job = fastrnn.sequences.sequences(net, cases.inputs(net, batch_size, 30))
     count = np.zeros(job.size("KB"), int)
     if net.is_neuron:
-        lanes = engine._lanes(job)
-        for first, last in engine._lane_ranges(job, 3):
-            np.add.at(count.ravel(), lanes[first:last], 1)
+        order = engine._lanes(job, 3)._order
+        np.add.at(count.ravel(), order, 1)
     else:
         for k0, k1, b0, b1 in engine._blocks(job, 3, engine.GROUP):
             assert b0 % engine.GROUP == 0
@@ -108,7 +124,7 @@ def _in_child(connection):
     net = cases.neuron()
     x = cases.inputs(net, 40, 30)
     result = fastrnn.forward(net, x, workers=2).tobytes()
-    connection.send((engine.default_workers(), result))
+    connection.send((threads.default_workers(), result))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -129,20 +145,20 @@ def test_a_child_process_computes_after_the_parent_did(method):
 
 
 def test_default_workers_are_the_usable_cores_and_1_in_a_pool(monkeypatch):
-    assert engine.default_workers() == engine.available_cores()
+    assert threads.default_workers() == threads.available_cores()
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(engine.default_workers).result() == 1
+        assert pool.submit(threads.default_workers).result() == 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    assert engine.default_workers() == 1
+    assert threads.default_workers() == 1
 
 
 def test_set_workers_is_a_context():
     with fastrnn.set_workers(3):
-        assert engine.default_workers() == 3
+        assert threads.default_workers() == 3
         with fastrnn.set_workers(-1):
-            assert engine.default_workers() == engine.available_cores()
-        assert engine.default_workers() == 3
-    assert engine.default_workers() == engine.available_cores()
+            assert threads.default_workers() == threads.available_cores()
+        assert threads.default_workers() == 3
+    assert threads.default_workers() == threads.available_cores()
     with pytest.raises(ValueError, match="workers must be positive"), fastrnn.set_workers(0):
         pass
 
@@ -153,8 +169,16 @@ def test_an_error_in_a_block_is_raised(monkeypatch):
     def broken(part):
         raise RuntimeError(f"part {part}")
 
-    with pytest.raises(RuntimeError, match="part"):
-        engine._run(broken, list(range(9)), 2)
+    for workers in (1, 2, 5):
+        with pytest.raises(RuntimeError, match="part"):
+            threads.run(broken, list(range(9)), workers)
     before = threading.active_count()
     fastrnn.forward(net, cases.inputs(net, 40, 30), workers=2)
-    assert threading.active_count() <= before + 2
+    assert threading.active_count() <= before + 1
+
+
+def test_every_part_is_called_once_by_helpers_that_wake_late():
+    for _ in range(200):
+        called = []
+        threads.run(called.append, list(range(20)), 3)
+        assert sorted(called) == list(range(20))

@@ -160,8 +160,8 @@ def test_ordered_sum_goes_from_the_first_lane_to_the_last(dtype):
 @kernel
 def _columns(array, offsets, tile, back):
     n = memory.lanes_of(array)
-    memory.load_columns(array, offsets, 0, 2, tile, 0, n)
-    memory.store_columns(back, offsets, 0, 2, tile, 0, n)
+    memory.load_columns(array, offsets, 0, 2, tile, 0, n, 1)
+    memory.store_columns(back, offsets, 0, 2, tile, 0, n, 1)
 
 
 def test_transposed_squares(dtype):

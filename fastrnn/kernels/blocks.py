@@ -38,21 +38,18 @@ def lane_offsets(nets, sequences, width, net_stride, sequence_stride, offsets):
 
 @kernel
 def remaining_steps(ends, width, t, steps, remaining):
-    """Steps from t on that each lane still has, at most STEPS; whether any has too few."""
-    ragged = False
+    """Steps from t on that each lane still has, at most ``steps``."""
     for lane in range(width):
-        left = min(max(ends[lane] - t, 0), steps)
-        ragged = ragged or left < steps
-        remaining[lane] = left
-    return ragged
+        remaining[lane] = min(max(ends[lane] - t, 0), steps)
 
 
-@part
-def longest(ends, width):
-    most = 0
-    for lane in range(width):
-        most = max(most, ends[lane])
-    return most
+@kernel
+def extremes(ends, width):
+    """The least and the largest of the lanes' lengths."""
+    least = most = ends[0]
+    for lane in range(1, width):
+        least, most = min(least, ends[lane]), max(most, ends[lane])
+    return least, most
 
 
 # Loops, and not slices: a slice costs the compiler half a second.

@@ -133,6 +133,15 @@ def store(typingctx, array, offset, v):
     return types.void(array, types.int64, v), generate
 
 
+def _prefetch(builder, pointer, write):
+    byte, flag = ir.IntType(8), ir.IntType(32)
+    place = builder.bitcast(pointer, byte.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    # For reading or writing, into the first cache, of data.
+    builder.call(function, [place, flag(int(write)), flag(3), flag(1)])
+
+
 def _masked(name, builder, vector, llvm_vector, pointer, arguments, mask):
     align = ir.Constant(ir.IntType(32), vector.number.bitwidth // 8)
     result = llvm_vector if name == "load" else ir.VoidType()
@@ -144,6 +153,18 @@ def _masked(name, builder, vector, llvm_vector, pointer, arguments, mask):
         builder.module, kind, f"llvm.masked.{name}.{suffix(vector)}.p0"
     )
     return builder.call(function, values)
+
+
+@intrinsic
+def prefetch(typingctx, array, offset):
+    """Ask for the element at ``offset``, which need not exist, ahead of its turn."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(array)(context, builder, values[0]).data
+        _prefetch(builder, builder.gep(data, [values[1]]), write=False)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
 
 
 @intrinsic
@@ -191,19 +212,15 @@ def _transpose(builder, rows):
     return rows
 
 
-# Of elements a row is asked for ahead of its turn: more rows than a processor foresees by itself.
+# A row is asked for so far ahead of its turn: there are more than a processor foresees by itself.
 PREFETCH_BYTES = 256
 
 
-def _prefetch(builder, pointer, write):
-    byte, flag = ir.IntType(8), ir.IntType(32)
-    ahead = builder.gep(
-        builder.bitcast(pointer, byte.as_pointer()), [ir.Constant(ir.IntType(64), PREFETCH_BYTES)]
-    )
-    kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), flag, flag, flag])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    # For reading or writing, into the first cache, of data.
-    builder.call(function, [ahead, flag(int(write)), flag(3), flag(1)])
+def _prefetch_ahead(builder, pointer, direction, write):
+    """Where a row is read or written next; ``direction`` is 1 or -1 for a walk back."""
+    place = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    ahead = builder.mul(direction, ir.Constant(ir.IntType(64), PREFETCH_BYTES))
+    _prefetch(builder, builder.gep(place, [ahead]), write)
 
 
 def _row_offset(context, builder, offsets, offsets_type, index, start):
@@ -213,16 +230,17 @@ def _row_offset(context, builder, offsets, offsets_type, index, start):
 
 
 @intrinsic
-def load_columns(typingctx, array, offsets, first, start, tile, tile_start, tile_stride):
+def load_columns(typingctx, array, offsets, first, start, tile, tile_start, tile_stride, direction):
     """Copy a square of ``array`` into ``tile``, its rows to columns.
 
     Row r is the register of consecutive elements from ``offsets[first + r] + start`` on; its
-    element c goes to ``tile[tile_start + c * tile_stride + r]``.
+    element c goes to ``tile[tile_start + c * tile_stride + r]``. Squares follow one another in
+    ``direction`` 1 or, when time runs backwards, -1.
     """
     vector = Vector(array.dtype, LANES[array.dtype])
 
     def generate(context, builder, signature, values):
-        array_, offsets_, first_, start_, tile_, tile_start_, tile_stride_ = values
+        array_, offsets_, first_, start_, tile_, tile_start_, tile_stride_, direction_ = values
         llvm_vector = llvm_type(context, vector)
         number = ir.IntType(64)
         rows = []
@@ -230,7 +248,7 @@ def load_columns(typingctx, array, offsets, first, start, tile, tile_start, tile
             index = builder.add(first_, ir.Constant(number, r))
             where_ = _row_offset(context, builder, offsets_, offsets, index, start_)
             pointer = _pointer(context, builder, array_, array, where_, llvm_vector)
-            _prefetch(builder, pointer, write=False)
+            _prefetch_ahead(builder, pointer, direction_, write=False)
             rows.append(_loaded(builder, pointer, array.dtype))
         for c, column in enumerate(_transpose(builder, rows)):
             where_ = builder.add(tile_start_, builder.mul(tile_stride_, ir.Constant(number, c)))
@@ -238,17 +256,20 @@ def load_columns(typingctx, array, offsets, first, start, tile, tile_start, tile
             _stored(builder, column, pointer, array.dtype)
         return context.get_dummy_value()
 
-    integers = types.int64
-    return types.void(array, offsets, integers, integers, tile, integers, integers), generate
+    integer = types.int64
+    arguments = array, offsets, integer, integer, tile, integer, integer, integer
+    return types.void(*arguments), generate
 
 
 @intrinsic
-def store_columns(typingctx, array, offsets, first, start, tile, tile_start, tile_stride):
+def store_columns(
+    typingctx, array, offsets, first, start, tile, tile_start, tile_stride, direction
+):
     """The way back of `load_columns`: a square of ``tile`` into the rows of ``array``."""
     vector = Vector(array.dtype, LANES[array.dtype])
 
     def generate(context, builder, signature, values):
-        array_, offsets_, first_, start_, tile_, tile_start_, tile_stride_ = values
+        array_, offsets_, first_, start_, tile_, tile_start_, tile_stride_, direction_ = values
         llvm_vector = llvm_type(context, vector)
         number = ir.IntType(64)
         columns = []
@@ -260,9 +281,10 @@ def store_columns(typingctx, array, offsets, first, start, tile, tile_start, til
             index = builder.add(first_, ir.Constant(number, r))
             where_ = _row_offset(context, builder, offsets_, offsets, index, start_)
             pointer = _pointer(context, builder, array_, array, where_, llvm_vector)
-            _prefetch(builder, pointer, write=True)
+            _prefetch_ahead(builder, pointer, direction_, write=True)
             _stored(builder, row, pointer, array.dtype)
         return context.get_dummy_value()
 
-    integers = types.int64
-    return types.void(array, offsets, integers, integers, tile, integers, integers), generate
+    integer = types.int64
+    arguments = array, offsets, integer, integer, tile, integer, integer, integer
+    return types.void(*arguments), generate

@@ -6,42 +6,86 @@ dense, ``tile[step * width + lane]``. Lane l of a block is found in an array fro
 """
 
 from fastrnn.kernels.jit import kernel
-from fastrnn.kernels.memory import get, lanes_of, load, load_columns, put, store, store_columns
+from fastrnn.kernels.memory import (
+    get,
+    lanes_of,
+    load,
+    load_columns,
+    prefetch,
+    put,
+    store,
+    store_columns,
+)
 from fastrnn.kernels.simd import splat
+
+# How the lanes of a vector lie in an array: in one place (a bank: its nets share an input), one
+# sequence after the other, one step after the other, or anyhow.
+SAME, SEQUENCES, STEPS, ANYHOW = 0, 1, 2, 3
+# Steps that are asked for ahead of their turn where each is a row of its own.
+AHEAD = 32
 
 
 @kernel
-def load_tile(array, offsets, stride, first_step, steps, tile, at, width):
-    """Fill ``steps`` rows of a tile from element ``at`` on, by the fastest way there is."""
+def find_layouts(like_array, offsets, stride, width, layouts):
+    """How the lanes of each vector of a block lie."""
+    n = lanes_of(like_array)
+    for v in range(0, width, n):
+        same = consecutive = True
+        for lane in range(v + 1, v + n):
+            same = same and offsets[lane] == offsets[v]
+            consecutive = consecutive and offsets[lane] == offsets[lane - 1] + 1
+        if same:
+            layouts[v // n] = SAME
+        elif stride == 1:
+            layouts[v // n] = SEQUENCES
+        else:
+            layouts[v // n] = STEPS if consecutive else ANYHOW
+
+
+@kernel
+def load_tile(array, layouts, offsets, stride, first_step, steps, tile, at, width, direction):
+    """Fill ``steps`` rows of a tile from element ``at`` on, by the fastest way there is.
+
+    Tiles follow one another in time in ``direction`` 1, or -1.
+    """
     n = lanes_of(tile)
     for v in range(0, width, n):
         whole = steps - steps % n
-        if _same(offsets, v, n):  # a bank: one value for all of its nets
+        layout = layouts[v // n]
+        if layout == SAME:
             for s in range(steps):
                 value = get(array, offsets[v] + (first_step + s) * stride)
                 store(tile, at + s * width + v, splat(value))
-        elif stride == 1:  # one sequence after the other
+        elif layout == SEQUENCES:
             for s in range(0, whole, n):
-                load_columns(array, offsets, v, first_step + s, tile, at + s * width + v, width)
+                load_columns(
+                    array, offsets, v, first_step + s, tile, at + s * width + v, width, direction
+                )
             _load_elements(array, offsets, stride, first_step, whole, steps, tile, at, width, v)
-        elif _consecutive(offsets, v, n):  # one step after the other
+        elif layout == STEPS:
             for s in range(steps):
-                row = load(array, offsets[v] + (first_step + s) * stride)
-                store(tile, at + s * width + v, row)
+                row = offsets[v] + (first_step + s) * stride
+                prefetch(array, row + direction * AHEAD * stride)
+                store(tile, at + s * width + v, load(array, row))
         else:
             _load_elements(array, offsets, stride, first_step, 0, steps, tile, at, width, v)
 
 
 @kernel
-def store_tile(tile, at, width, count, steps, array, offsets, stride, first_step):
+def store_tile(
+    tile, at, width, count, steps, array, layouts, offsets, stride, first_step, direction
+):
     """Write the first ``count`` lanes of ``steps`` rows from element ``at`` on."""
     n = lanes_of(tile)
     for v in range(0, width, n):
         whole = steps - steps % n if count >= v + n else 0
-        if stride == 1:
+        layout = layouts[v // n]
+        if layout == SEQUENCES:
             for s in range(0, whole, n):
-                store_columns(array, offsets, v, first_step + s, tile, at + s * width + v, width)
-        elif whole > 0 and _consecutive(offsets, v, n):
+                store_columns(
+                    array, offsets, v, first_step + s, tile, at + s * width + v, width, direction
+                )
+        elif layout == STEPS and whole > 0:
             whole = steps
             for s in range(steps):
                 store(array, offsets[v] + (first_step + s) * stride, load(tile, at + s * width + v))
@@ -57,19 +101,3 @@ def _load_elements(array, offsets, stride, first_step, start, steps, tile, at, w
     for lane in range(v, v + lanes_of(tile)):
         for s in range(start, steps):
             tile[at + s * width + lane] = get(array, offsets[lane] + (first_step + s) * stride)
-
-
-@kernel
-def _same(offsets, v, n):
-    for lane in range(v + 1, v + n):
-        if offsets[lane] != offsets[v]:
-            return False
-    return True
-
-
-@kernel
-def _consecutive(offsets, v, n):
-    for lane in range(v + 1, v + n):
-        if offsets[lane] != offsets[lane - 1] + 1:
-            return False
-    return True

@@ -1,0 +1,66 @@
+"""Turns: how calls on several threads share out the blocks of one job.
+
+Two counters of a job: blocks taken and blocks done. A thread takes the next block whenever it
+has finished one, in compiled code, without asking the interpreter: a thread that wakes up late
+costs no more than the work it missed.
+"""
+
+from numba import types
+from numba.extending import intrinsic
+
+from fastrnn.kernels.jit import kernel, part
+
+TAKEN, DONE = 0, 1
+
+
+@intrinsic
+def _add(typingctx, counters, index, amount):
+    """Add to a counter, at once for all threads; its value before."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(counters)(context, builder, values[0]).data
+        # What was written before a block is counted as done is seen by who reads the count.
+        return builder.atomic_rmw("add", builder.gep(data, [values[1]]), values[2], "acq_rel")
+
+    return types.int64(counters, types.int64, types.int64), generate
+
+
+@intrinsic
+def _read(typingctx, counters, index):
+    """A counter as other threads left it."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(counters)(context, builder, values[0]).data
+        return builder.load_atomic(builder.gep(data, [values[1]]), "acquire", 8)
+
+    return types.int64(counters, types.int64), generate
+
+
+@part
+def take(counters):
+    """Number of the next block, which is now this thread's."""
+    return _add(counters, TAKEN, 1)
+
+
+@part
+def finish(counters):
+    """Count one more block as done."""
+    _add(counters, DONE, 1)
+
+
+@kernel
+def await_first(counters, looks):
+    """Look at most so often whether the first block is taken; whether it is."""
+    for _ in range(looks):
+        if _read(counters, TAKEN) > 0:
+            return True
+    return False
+
+
+@kernel
+def await_all(counters, blocks, looks):
+    """Look at most so often whether all blocks are done; whether they are."""
+    for _ in range(looks):
+        if _read(counters, DONE) >= blocks:
+            return True
+    return False
