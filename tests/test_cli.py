@@ -245,6 +245,18 @@ def test_info(tmp_path):
     assert set(facts) >= {"python", "numpy", "numba", "cpu", "cores", "workers", "kernel"}
 
 
+def test_accuracy(tmp_path):
+    result = run("accuracy", "--points", "20000", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[3:7]] == [
+        "tanh", "tanh'", "sigmoid", "sigmoid'",
+    ]  # fmt: skip
+    rows = json.loads(run("accuracy", "--points", "20000", "--json", cwd=tmp_path).stdout)
+    assert {row["dtype"] for row in rows} >= {"float32"}
+    for row in rows:
+        assert 0 < row["mean"] < row["largest"] <= (4 if row["function"].endswith("'") else 2)
+
+
 def test_version_and_help(tmp_path):
     assert run("--version", cwd=tmp_path).stdout == f"fastrnn, version {fastrnn.__version__}\n"
     assert "sweep" in run("--help", cwd=tmp_path).stdout

@@ -153,19 +153,22 @@ def _half_expm1(r):
 
 @part
 def _exp_parts(a):
-    """k + integer_shift and p, which leaves 1 - k rest_of_half_ln_2 out of exp(a)."""
+    """k + integer_shift and p, which leave exp(-k rest_of_half_ln_2) out of exp(a)."""
     shifted = _binades(a)
     return shifted, _half_expm1(fma(shifted - integer_shift(a), -_half_ln_2(a), a))
 
 
 @part
 def _bounded_parts(a):
-    """2**j and p, j = k where it is at most most_binades; and their product over exp(2a)."""
+    """2**j, p, 2**(j - k) and the rest: exp(-2a) = 2**-k / (1 + 2p) * (1 + rest).
+
+    j is k where that is at most most_binades.
+    """
     shifted, p = _exp_parts(a)
     bounded = minimum(shifted, integer_shift(a) + _most_binades(a))
-    rest = power_of_two((bounded - shifted) + integer_shift(a))
-    k = shifted - integer_shift(a)
-    return power_of_two(bounded), p, fma(k * rest, 2.0 * _rest_of_half_ln_2(a), rest)
+    scale = power_of_two((bounded - shifted) + integer_shift(a))
+    rest = (shifted - integer_shift(a)) * (2.0 * _rest_of_half_ln_2(a))
+    return power_of_two(bounded), p, scale, rest
 
 
 @part
@@ -179,11 +182,12 @@ def tanh(z):
 @part
 def tanh_with_slope(z):
     """tanh z, with the bits of `tanh`, and its derivative."""
-    power, p, rest = _bounded_parts(minimum(abs(z), _slope_zero(z)))
+    power, p, scale, rest = _bounded_parts(minimum(abs(z), _slope_zero(z)))
     t = _exp_minus_one(power, p)
     sum_ = t + 1.0
     h = _refined(t, t / sum_)
-    return copysign(h, z), ((1.0 / sum_) * (1.0 + h)) * rest
+    # Where the rest counts, h is all but 1, and (1 + h) (1 + rest) is 1 + h + 2 rest.
+    return copysign(h, z), ((1.0 / sum_) * (1.0 + fma(2.0, rest, h))) * scale
 
 
 @part
@@ -201,27 +205,27 @@ def _refined(t, h):
 @part
 def sigmoid(z):
     """1 / (1 + exp(-z))."""
-    y, rest = _sigmoid_below(z)
-    return where(z >= 0.0, 1.0 - y, y * rest)
+    y, scale = _sigmoid_below(z)
+    return where(z >= 0.0, 1.0 - y, y * scale)
 
 
 @part
 def sigmoid_with_slope(z):
     """sigmoid z, with the bits of `sigmoid`, and its derivative."""
-    y, rest = _sigmoid_below(z)
-    return where(z >= 0.0, 1.0 - y, y * rest), (y * (1.0 - y)) * rest
+    y, scale = _sigmoid_below(z)
+    return where(z >= 0.0, 1.0 - y, y * scale), (y * (1.0 - y)) * scale
 
 
 @part
 def _sigmoid_below(z):
-    """y and a factor whose product is sigmoid -|z| = 1 / (1 + e), e = exp(|z|)."""
-    power, p, rest = _bounded_parts(0.5 * minimum(abs(z), 2.0 * _slope_zero(z)))
+    """y and a power of two whose product is sigmoid -|z| = 1 / (1 + e), e = exp(|z|)."""
+    power, p, scale, rest = _bounded_parts(0.5 * minimum(abs(z), 2.0 * _slope_zero(z)))
     e = fma(power + power, p, power)
     sum_ = 1.0 + e
     lost = 1.0 - (sum_ - e)
     y = 1.0 / sum_
     # One Newton step takes back what the sum and the division rounded away.
-    return fma(y, fma(-y, lost, fma(-y, sum_, 1.0)), y), rest
+    return fma(y, rest + fma(-y, lost, fma(-y, sum_, 1.0)), y), scale
 
 
 @part
