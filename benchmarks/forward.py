@@ -23,6 +23,26 @@ class Forward:
         fastrnn.forward(self.net, self.x)
 
 
+class ForwardCells:
+    """The jobs that `benchmarks.peers` measures beside others."""
+
+    version = "1"
+    param_names = ("dtype", "cell")
+    params = (["float32", "float64"], list(cases.CELLS))
+
+    def setup(self, dtype, cell):
+        self.net, self.x, _ = cases.cell(cell, dtype)
+        fastrnn.forward(self.net, self.x)
+
+    def time_forward(self, dtype, cell):
+        fastrnn.forward(self.net, self.x)
+
+    def track_forward_nanoseconds(self, dtype, cell):
+        return cases.nanoseconds(lambda: fastrnn.forward(self.net, self.x), cell)
+
+    track_forward_nanoseconds.unit = "ns a step and lane"
+
+
 class ForwardMemory:
     """Memory of a forward pass, beside that of its inputs alone."""
 

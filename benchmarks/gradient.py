@@ -30,6 +30,26 @@ class LossAndGrad:
         fastrnn.loss_and_grad(self.net, self.x, self.y)
 
 
+class LossAndGradCells:
+    """The jobs that `benchmarks.peers` measures beside others."""
+
+    version = "1"
+    param_names = ("dtype", "cell")
+    params = (["float32", "float64"], list(cases.CELLS))
+
+    def setup(self, dtype, cell):
+        self.net, self.x, self.y = cases.cell(cell, dtype)
+        fastrnn.loss_and_grad(self.net, self.x, self.y)
+
+    def time_loss_and_grad(self, dtype, cell):
+        fastrnn.loss_and_grad(self.net, self.x, self.y)
+
+    def track_loss_and_grad_nanoseconds(self, dtype, cell):
+        return cases.nanoseconds(lambda: fastrnn.loss_and_grad(self.net, self.x, self.y), cell)
+
+    track_loss_and_grad_nanoseconds.unit = "ns a step and lane"
+
+
 class GradientError:
     """Error against mpmath along the computed states, in units of eps * sum(1 + 2|z_t|).
 

@@ -21,3 +21,13 @@ class FirstCall:
 
     def timeraw_first_forward(self):
         return "import fastrnn; fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])"
+
+    def timeraw_first_forward_cold(self):
+        """With nothing in the cache: all is compiled."""
+        return """
+import os, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    os.environ["FASTRNN_CACHE_DIR"] = folder
+    import fastrnn
+    fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])
+"""

@@ -60,6 +60,9 @@ def forward(
     -----
     A NaN in x reaches the states of its own sequence from that step on, and no others.
 
+    A few long sequences of a neuron are run as a batch of their chunks, with the same bits; the
+    logger ``fastrnn.chunks`` tells, at level INFO, which way was taken.
+
     Examples
     --------
     >>> import fastrnn

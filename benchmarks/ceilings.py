@@ -1,0 +1,176 @@
+"""What the machine can do at all, and how near fastrnn comes: ``python -m benchmarks.ceilings``."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+import fastrnn
+from fastrnn.kernels import ACTIVATIONS
+from fastrnn.kernels.activations import activate
+from fastrnn.kernels.jit import kernel
+from fastrnn.kernels.memory import lanes_of, load, store
+from fastrnn.kernels.simd import fma
+
+ROUNDS = 9
+
+
+@kernel
+def bare(f, x, h, rounds):
+    """h = f(w h + x), over and over, of numbers that never leave the first cache."""
+    for _ in range(rounds):
+        for v in range(0, h.size, lanes_of(h)):
+            store(h, v, activate(f, fma(0.9, load(h, v), load(x, v))))
+
+
+def medians(calls):
+    """Median seconds of each call, interleaved."""
+    times = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def net_of(dtype):
+    number = np.dtype(dtype).type
+    return fastrnn.RNN(number(0.5), number(0.9), number(0.1))
+
+
+def compute(dtype):
+    """Nanoseconds of one activation: bare, and of a step of forward that stores nothing."""
+    rng = np.random.default_rng(0)
+    x, h = rng.standard_normal((2, 128)).astype(dtype)
+    batch = rng.standard_normal((256, 1000)).astype(dtype)
+    rounds = batch.size // h.size
+    net = net_of(dtype)
+    found = medians(
+        {
+            "bare": lambda: bare(ACTIVATIONS["tanh"], x, h, rounds),
+            "forward": lambda: fastrnn.forward(net, batch, keep="last", workers=1),
+        }
+    )
+    return {name: seconds / batch.size * 1e9 for name, seconds in found.items()}
+
+
+def bandwidth():
+    """GB/s read and written: a copy on two threads, and forward with its states."""
+    x = np.ones((8192, 4000), np.float32)
+    into = np.empty_like(x)
+    halves = [slice(0, 4096), slice(4096, 8192)]
+    net = net_of("float32")
+    with ThreadPoolExecutor(2) as pool:
+        found = medians(
+            {
+                "copy": lambda: list(pool.map(lambda i: np.copyto(into[i], x[i]), halves)),
+                "forward": lambda: fastrnn.forward(net, x, workers=2),
+            }
+        )
+    return {name: 2 * x.nbytes / seconds / 1e9 for name, seconds in found.items()}
+
+
+def ratios():
+    """Batch-major over time-major, and one worker over two, where numbers are crunched."""
+    x = np.random.default_rng(0).standard_normal((1024, 4000)).astype(np.float32)
+    columns = np.ascontiguousarray(x.T).T
+    net = net_of("float32")
+    found = medians(
+        {
+            "batch": lambda: fastrnn.forward(net, x, workers=2),
+            "time": lambda: fastrnn.forward(net, columns, workers=2),
+            "one": lambda: fastrnn.forward(net, x, keep="last", workers=1),
+            "two": lambda: fastrnn.forward(net, x, keep="last", workers=2),
+        }
+    )
+    return {
+        "batch_major_over_time_major": found["batch"] / found["time"],
+        "two_workers_over_one": found["one"] / found["two"],
+    }
+
+
+def same_speed():
+    """Slowest over fastest time of a step, over W2 in +-[1e-3, 1e3]."""
+    x = np.random.default_rng(0).standard_normal((1024, 1000)).astype(np.float32)
+    nets = {
+        w2: fastrnn.RNN(np.float32(0.5), np.float32(w2))
+        for w2 in (1e-3, 0.1, 0.9, 1.0, 2.0, 30.0, 1e3, -1e-3, -1.0, -5.0, -1e3)
+    }
+    calls = {w2: lambda net=net: fastrnn.forward(net, x, workers=1) for w2, net in nets.items()}
+    calls = medians(calls)
+    return max(calls.values()) / min(calls.values())
+
+
+IMPORT = "import time; import numpy; s = time.perf_counter(); import fastrnn; {}"
+FIRST = "fastrnn.forward(fastrnn.RNN(1.0, 0.5), [[1.0]]); print(time.perf_counter() - s)"
+GRADIENT = """
+import resource, numpy as np, fastrnn
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+net = fastrnn.RNN(np.float32(0.5), np.float32(0.9))
+x = np.ones((4096, 20000), np.float32)
+fastrnn.loss_and_grad(net, x[:1, :10], x[:1, :10])
+before = peak()
+fastrnn.loss_and_grad(net, x, x, workers=2)
+print((peak() - before) / 1024)
+"""
+
+
+def child(code):
+    return float(subprocess.check_output([sys.executable, "-c", code]))
+
+
+def measure():
+    startup = {
+        "import_s": IMPORT.format("print(time.perf_counter() - s)"),
+        "first_call_s": IMPORT.format(FIRST),
+    }
+    child(startup["first_call_s"])
+    return {
+        "tanh_ns": {dtype: compute(dtype) for dtype in ("float32", "float64")},
+        "bandwidth_gb_s": bandwidth(),
+        **ratios(),
+        "slowest_over_fastest_w2": same_speed(),
+        **{
+            name: statistics.median(child(code) for _ in range(5)) for name, code in startup.items()
+        },
+        "gradient_mib": child(GRADIENT),
+    }
+
+
+def readable(found):
+    lines = ["of the machine's ceiling:"]
+    for dtype, ns in found["tanh_ns"].items():
+        lines.append(
+            f"  {dtype} tanh, one core: bare {ns['bare']:.3f} ns, forward {ns['forward']:.3f} ns "
+            f"= {ns['bare'] / ns['forward']:.2f} (goal 0.7)"
+        )
+    speed = found["bandwidth_gb_s"]
+    return "\n".join(
+        [
+            *lines,
+            f"  memory: copy {speed['copy']:.1f} GB/s, forward {speed['forward']:.1f} GB/s "
+            f"= {speed['forward'] / speed['copy']:.2f} (goal 0.7)",
+            f"batch-major over time-major: {found['batch_major_over_time_major']:.2f} (goal 1.25)",
+            f"two workers over one: {found['two_workers_over_one']:.2f} (goal 1.8)",
+            f"slowest over fastest W2: {found['slowest_over_fastest_w2']:.2f} (goal 1.1)",
+            f"import above NumPy's: {found['import_s']:.3f} s (goal 0.1)",
+            f"first call, cached: {found['first_call_s']:.2f} s (goal 0.6)",
+            f"gradient of 4096 x 20000 above the input: {found['gradient_mib']:.0f} MiB (goal 64)",
+        ]
+    )
+
+
+def main():
+    found = measure()
+    print(json.dumps(found, indent=2) if "--json" in sys.argv else readable(found))
+
+
+if __name__ == "__main__":
+    main()
