@@ -23,8 +23,8 @@ from fastrnn.threads import share
 
 # Steps of one call, a multiple of neuron.SEGMENT: a single lane takes some 10 ms for them.
 SLICE = 128 * neuron.SEGMENT
-# Steps times lanes of one call: some 50 ms, so that Ctrl-C is heard.
-LANE_STEPS = 1 << 25
+# Steps times lanes of one call: some 20 ms, so that Ctrl-C is heard.
+LANE_STEPS = 1 << 23
 # Steps recomputed at a time, a divisor of neuron.SEGMENT, and vectors of a block on the way back:
 # its inputs, states, slopes and gradients just fit into a core's second cache.
 TILE = neuron.SEGMENT // 2

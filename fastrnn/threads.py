@@ -172,6 +172,9 @@ class Crew:
         self.next_turns = np.zeros(2, np.int64)
         self.gates: list[threading.Semaphore] = []
         self.asleep: set[int] = set()
+        # Compiled here, not by a helper that may hold the compiler's lock when a process forks.
+        await_first(self.next_turns, 0)
+        await_all(self.next_turns, 0, 0)
 
     def share(self, call: Callable[[NDArray[np.int64]], None], blocks: int, helpers: int) -> None:
         """Do a job with so many helpers."""
@@ -180,34 +183,48 @@ class Crew:
             number = len(self.gates) - 1
             name = f"fastrnn-{number}"
             threading.Thread(target=self._help, args=(number,), name=name, daemon=True).start()
-        self.job = job = Job(call, self.next_turns, blocks, helpers)
-        self.next_turns = np.zeros(2, np.int64)
-        for number in [n for n in list(self.asleep) if n < helpers]:
-            self.gates[number].release()
+        job, later = Job(call, self.next_turns, blocks, helpers), np.zeros(2, np.int64)
         try:
+            # No call between the two, where Ctrl-C could come in.
+            self.job = job
+            self.next_turns = later
+            for number in [n for n in list(self.asleep) if n < helpers]:
+                self.gates[number].release()
             job.work()
             if not await_all(job.turns, blocks, LOOKS):
                 self._wait(job)
         finally:
-            job.turns[TAKEN] = max(blocks, job.turns[TAKEN])
-            self._wait(job)
-            self.job = None
+            self._end(job)
         if job.errors:
             raise job.errors[0]
+
+    def _end(self, job: Job) -> None:
+        """Wait until no helper is at work: it would write to arrays that the caller may free."""
+        job.turns[TAKEN] = max(job.blocks, job.turns[TAKEN])
+        interrupt: KeyboardInterrupt | None = None
+        while True:
+            try:
+                self._wait(job)
+                break
+            except KeyboardInterrupt as error:
+                interrupt = error
+        self.job = None
+        if interrupt is not None:
+            raise interrupt
 
     def _wait(self, job: Job) -> None:
         while job.turns[DONE] < job.blocks and job.at_work:
             time.sleep(NAP)
 
     def _help(self, number: int) -> None:
-        last: Job | None = None
+        # Of the last job its counters only: the job itself would keep the caller's arrays alive.
+        last: NDArray[np.int64] | None = None
         while True:
             turns, job = self.next_turns, self.job
-            if job is not None and job is not last and number < job.helpers:
+            if job is not None and job.turns is not last and number < job.helpers:
                 job.help(number)
-                last = job
+                last = job.turns
                 continue
-            last = job
             del job
             if not await_first(turns, LOOKS):
                 self.asleep.add(number)

@@ -113,3 +113,20 @@ def test_short_sequences_and_large_batches_are_not_cut():
     assert suited(1, 100_000)
     assert not suited(1, 1000)
     assert not suited(100, 100_000)
+
+
+def test_padding_does_not_meet_infinite_states():
+    """0 times inf past the end of a sequence is not a NaN in its gradient."""
+    net = fastrnn.RNN(1.0, 3.0, activation="identity", w3=1.0)
+    x = np.ones((2, 1500))
+    y = np.zeros_like(x)
+    _, together = fastrnn.loss_and_grad(net, x, y, lengths=[1500, 800], per_sequence=True)
+    _, alone = fastrnn.loss_and_grad(net, x[1, :800], y[1, :800])
+    assert np.isnan(together.w3[1]) == np.isnan(alone.w3)
+    assert np.isnan(together.b[1]) == np.isnan(alone.b)
+
+
+def test_no_steps_in_many_lanes():
+    net = fastrnn.RNN(1.0, np.linspace(0.1, 1, 100))
+    _, grad = fastrnn.loss_and_grad(net, np.empty((5, 0)), np.empty((5, 0)))
+    assert (grad.w2 == 0).all()

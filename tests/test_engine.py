@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -182,3 +184,33 @@ def test_every_part_is_called_once_by_helpers_that_wake_late():
         called = []
         threads.run(called.append, list(range(20)), 3)
         assert sorted(called) == list(range(20))
+
+
+def test_helpers_let_go_of_the_callers_arrays():
+    class Call:
+        def __call__(self, part):
+            time.sleep(1e-4)
+
+    call = Call()
+    gone = weakref.ref(call)
+    threads.run(call, list(range(20)), 3)
+    del call
+    until = time.monotonic() + 5
+    while gone() is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert gone() is None
+
+
+def test_a_crew_survives_ctrl_c():
+    """The interrupted job ends before its arrays are freed, and the next one is whole."""
+
+    def stop(part):
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.02)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.run(stop, list(range(9)), 3)
+    called = []
+    threads.run(called.append, list(range(9)), 3)
+    assert sorted(called) == list(range(9))

@@ -128,7 +128,8 @@ def backward(
     # Gradients of the states, which those of x replace.
     ups, partial = numbers(h0, tile * block), numbers(h0, len(SUMS) * block)
     segment, total = doubles(len(SUMS) * block), doubles(len(SUMS) * block)
-    starts = numbers(h0, ((extremes(lengths, lengths.size)[1] + tile - 1) // tile) * block)
+    tiles = max(1, (extremes(lengths, lengths.size)[1] + tile - 1) // tile)
+    starts = numbers(h0, tiles * block)
     for _ in range(most):
         start = share * take(turns)
         if start >= lanes.size:
@@ -203,7 +204,8 @@ def influence(
     offsets, layouts, power_layouts = integers(block), integers(VECTORS), integers(block)
     weights, remaining = numbers(h0, 3 * block), numbers(h0, block)
     rows, zs = numbers(h0, (tile + 1) * block), numbers(h0, tile * block)
-    starts = numbers(h0, ((extremes(lengths, lengths.size)[1] + tile - 1) // tile) * block)
+    tiles = max(1, (extremes(lengths, lengths.size)[1] + tile - 1) // tile)
+    starts = numbers(h0, tiles * block)
     # Rows: mantissa and exponent of w1 and of w2, then of dh, and what the exponent lost.
     scaled = doubles(7 * block)
     es = doubles(tile * block)
@@ -339,10 +341,12 @@ def _retreat(
             if fused:
                 h = load(hs, at + width)
                 error = (w3 * h + b3) - up
+                with_h = fma(error, h, sum_w3)
                 if ragged:
-                    error = where(load(remaining, v) > float(s), error, 0.0)
+                    running = load(remaining, v) > float(s)
+                    error, with_h = where(running, error, 0.0), where(running, with_h, sum_w3)
                 sum_loss = fma(error, error, sum_loss)
-                sum_w3 = fma(error, h, sum_w3)
+                sum_w3 = with_h
                 sum_b3 = sum_b3 + error
                 dh_v = fma(w3, error, dh_v)
             elif ragged:
@@ -350,6 +354,8 @@ def _retreat(
             else:
                 dh_v = dh_v + up
             dz = dh_v * load(slopes, at)
+            if ragged:
+                dz = where(load(remaining, v) > float(s), dz, 0.0)
             # An exact 0 adds nothing, and not 0 * inf where an input or a state is infinite.
             some = dz != 0.0
             sum_w1 = where(some, fma(dz, load(xs, at), sum_w1), sum_w1)
