@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fastrnn
+from benchmarks import cases
 from fastrnn.kernels import ACTIVATIONS
 from fastrnn.kernels.activations import activate
 from fastrnn.kernels.jit import kernel
@@ -40,18 +41,13 @@ def medians(calls):
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def net_of(dtype):
-    number = np.dtype(dtype).type
-    return fastrnn.RNN(number(0.5), number(0.9), number(0.1))
-
-
 def compute(dtype):
     """Nanoseconds of one activation: bare, and of a step of forward that stores nothing."""
     rng = np.random.default_rng(0)
     x, h = rng.standard_normal((2, 128)).astype(dtype)
     batch = rng.standard_normal((256, 1000)).astype(dtype)
     rounds = batch.size // h.size
-    net = net_of(dtype)
+    net = cases.neuron(dtype)
     found = medians(
         {
             "bare": lambda: bare(ACTIVATIONS["tanh"], x, h, rounds),
@@ -66,7 +62,7 @@ def bandwidth():
     x = np.ones((8192, 4000), np.float32)
     into = np.empty_like(x)
     halves = [slice(0, 4096), slice(4096, 8192)]
-    net = net_of("float32")
+    net = cases.neuron("float32")
     with ThreadPoolExecutor(2) as pool:
         found = medians(
             {
@@ -81,7 +77,7 @@ def ratios():
     """Batch-major over time-major, and one worker over two, where numbers are crunched."""
     x = np.random.default_rng(0).standard_normal((1024, 4000)).astype(np.float32)
     columns = np.ascontiguousarray(x.T).T
-    net = net_of("float32")
+    net = cases.neuron("float32")
     found = medians(
         {
             "batch": lambda: fastrnn.forward(net, x, workers=2),

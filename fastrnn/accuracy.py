@@ -1,18 +1,18 @@
 """Accuracy: the rounding errors of the activations on this processor, in units in the last place.
 
-Measured through `forward` and `backward`, so that what ships is what is judged, against the same
-functions in a wider type of the mathematical library.
+Measured through `forward` and `backward`, so that what ships is what is judged, against the
+reference in a wider type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.reference import activate, derivative
 from fastrnn.rnn import RNN
 from fastrnn.verbs.backward import backward
 from fastrnn.verbs.forward import forward
@@ -22,28 +22,7 @@ Array = NDArray[Any]
 # Beyond it even the derivatives are 0, in float32 and in float64.
 LARGEST = {"float32": 110.0, "float64": 760.0}
 LEAST = 1e-6
-
-
-def _tanh_slope(z: Array) -> Array:
-    e = np.exp(-2 * abs(z))
-    return np.asarray(4 * e / (1 + e) ** 2)
-
-
-def _sigmoid_slope(z: Array) -> Array:
-    e = np.exp(-abs(z))
-    return np.asarray(e / (1 + e) ** 2)
-
-
-def _sigmoid(z: Array) -> Array:
-    e = np.exp(-abs(z))
-    return np.asarray(np.where(z < 0, e, 1) / (1 + e))
-
-
-# Value and derivative, to be called with a wider type.
-TRUTH: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "tanh": (np.tanh, _tanh_slope),
-    "sigmoid": (_sigmoid, _sigmoid_slope),
-}
+ACTIVATIONS = ("tanh", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -76,15 +55,15 @@ def measure(points: int = 1_000_000) -> list[Accuracy]:
     rows = []
     for dtype, wide in wider.items():
         z = _points(points, dtype)
-        for activation, (value, slope) in TRUTH.items():
+        for activation in ACTIVATIONS:
             net = RNN(z.dtype.type(1), z.dtype.type(0), activation=activation)
             column = z[:, None]
-            ones = np.ones_like(column)
-            slopes = backward(net, column, ones, per_sequence=True, wrt="b").b
+            values = forward(net, column, keep="last")
+            slopes = backward(net, column, np.ones_like(column), per_sequence=True, wrt="b").b
             with np.errstate(under="ignore"):
                 exact = z.astype(wide)
-                rows.append(_errors(activation, z, forward(net, column, keep="last"), value(exact)))
-                rows.append(_errors(f"{activation}'", z, slopes, slope(exact)))
+                rows.append(_errors(activation, z, values, activate(activation, exact)))
+                rows.append(_errors(f"{activation}'", z, slopes, derivative(activation, exact)))
     return rows
 
 

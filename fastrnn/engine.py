@@ -52,7 +52,7 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[FloatAr
     run(
         lambda block: layer.forward(*common, block, keep, states, last),
         blocks,
-        count_workers(workers),
+        workers,
     )
     return states, last
 
@@ -64,7 +64,7 @@ def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> Float
     run(
         lambda block: layer.readout(w3, b3, states, job.lengths, block, y),
         _blocks(job, workers),
-        count_workers(workers),
+        workers,
     )
     return y
 
@@ -112,7 +112,7 @@ def backward(
     run(
         lambda block: layer.backward(*common, _tile(job), block, *rest),
         blocks,
-        count_workers(workers),
+        workers,
     )
     if not per_sequence:
         sums = {name: ordered_sum(array) for name, array in sums.items()}
@@ -137,7 +137,7 @@ def influence(job: Sequences, seed: FloatArray, *, workers: int | None) -> tuple
     run(
         lambda block: layer.influence(*common, _tile(job), block, *rest),
         blocks,
-        count_workers(workers),
+        workers,
     )
     return Scaled(mantissa, exponent), Scaled(mantissa0, exponent0)
 

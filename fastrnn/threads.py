@@ -103,7 +103,7 @@ def count_workers(workers: SupportsIndex | None) -> int:
     return number if number > 0 else cores + 1 + number
 
 
-def run(call: Callable[[Part], None], parts: list[Part], workers: int) -> None:
+def run(call: Callable[[Part], None], parts: list[Part], workers: int | None) -> None:
     """Make ``call`` for every part of a job; see `share`."""
 
     def call_next(turns: NDArray[np.int64]) -> None:
@@ -112,7 +112,7 @@ def run(call: Callable[[Part], None], parts: list[Part], workers: int) -> None:
             call(parts[number])
             finish(turns)
 
-    share(call_next, len(parts), workers)
+    share(call_next, len(parts), count_workers(workers))
 
 
 def share(call: Callable[[NDArray[np.int64]], None], blocks: int, workers: int) -> None:
@@ -191,8 +191,7 @@ class Crew:
             for number in [n for n in list(self.asleep) if n < helpers]:
                 self.gates[number].release()
             job.work()
-            if not await_all(job.turns, blocks, LOOKS):
-                self._wait(job)
+            await_all(job.turns, blocks, LOOKS)
         finally:
             self._end(job)
         if job.errors:
