@@ -29,6 +29,8 @@ LANE_STEPS = 1 << 23
 # its inputs, states, slopes and gradients just fit into a core's second cache.
 TILE = neuron.SEGMENT // 2
 VECTORS_BACK = 4
+TILE_IN_ROWS = 192
+VECTORS_BACK_IN_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,8 @@ class Lanes:
             before = self.activation, w1, w2, b, _view(part.x), h, part.lengths, self._order
             out = _view(h if states is None else states[..., steps])
             after = states is not None, out, h
-            part._share(neuron.forward, neuron.VECTORS, before, after)
+            most_vectors = neuron.VECTORS_IN_ROWS if self._in_rows else neuron.VECTORS
+            part._share(neuron.forward, most_vectors, before, after)
         return h
 
     def backward(
@@ -75,8 +78,9 @@ class Lanes:
             view, lengths = _view(part.x), part.lengths
             before = self.activation, *self.weights, view, start, lengths, self._order
             out = _view(dh if dx is None else dx[..., steps])
-            after = TILE, fused, _view(upstream[..., steps]), dh, sums, out, dx is not None
-            part._share(neuron.backward, VECTORS_BACK, before, after)
+            tile, vectors = (TILE_IN_ROWS, VECTORS_BACK_IN_ROWS) if self._in_rows else (TILE, VECTORS_BACK)
+            after = tile, fused, _view(upstream[..., steps]), dh, sums, out, dx is not None
+            part._share(neuron.backward, vectors, before, after)
         return sums, dh
 
     def influence(
@@ -111,6 +115,11 @@ class Lanes:
             -(-lanes // (vectors * n)),
             self.workers,
         )
+
+    @cached_property
+    def _in_rows(self) -> bool:
+        """Whether inputs of consecutive sequences lie side by side, in rows of a step each."""
+        return abs(self.x.strides[0]) < abs(self.x.strides[1])
 
     @cached_property
     def _order(self) -> NDArray[np.int64]:

@@ -19,12 +19,12 @@ from typing import SupportsIndex, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.kernels.turns import DONE, TAKEN, await_all, await_first, finish, take
+from fastrnn.kernels.turns import COUNTERS, DONE, TAKEN, await_end, await_first, finish, take
 
 Part = TypeVar("Part")
 
-# Looks at a counter before a thread that waits for others goes to sleep: some 100 us.
-LOOKS = 200_000
+# Looks at a counter before a thread that waits for others goes to sleep: 0.3 to 1 ms.
+LOOKS = 1 << 20
 # Seconds between looks after that.
 NAP = 2e-4
 
@@ -122,7 +122,7 @@ def share(call: Callable[[NDArray[np.int64]], None], blocks: int, workers: int) 
     raised when no thread is at work any more.
     """
     if workers == 1 or blocks <= 1:
-        Job(call, np.zeros(2, np.int64), blocks, 0).work()
+        Job(call, np.zeros(COUNTERS, np.int64), blocks, 0).work()
         return
     crew = _crews.pop() if _crews else Crew()
     try:
@@ -169,12 +169,12 @@ class Crew:
 
     def __init__(self) -> None:
         self.job: Job | None = None
-        self.next_turns = np.zeros(2, np.int64)
+        self.next_turns = np.zeros(COUNTERS, np.int64)
         self.gates: list[threading.Semaphore] = []
         self.asleep: set[int] = set()
         # Compiled here, not by a helper that may hold the compiler's lock when a process forks.
-        await_first(self.next_turns, 0)
-        await_all(self.next_turns, 0, 0)
+        await_first(np.zeros(COUNTERS, np.int64), 0)
+        await_end(self.next_turns, 0, self.next_turns, 0, 0)
 
     def share(self, call: Callable[[NDArray[np.int64]], None], blocks: int, helpers: int) -> None:
         """Do a job with so many helpers."""
@@ -183,7 +183,7 @@ class Crew:
             number = len(self.gates) - 1
             name = f"fastrnn-{number}"
             threading.Thread(target=self._help, args=(number,), name=name, daemon=True).start()
-        job, later = Job(call, self.next_turns, blocks, helpers), np.zeros(2, np.int64)
+        job, later = Job(call, self.next_turns, blocks, helpers), np.zeros(COUNTERS, np.int64)
         try:
             # No call between the two, where Ctrl-C could come in.
             self.job = job
@@ -191,7 +191,7 @@ class Crew:
             for number in [n for n in list(self.asleep) if n < helpers]:
                 self.gates[number].release()
             job.work()
-            await_all(job.turns, blocks, LOOKS)
+            await_end(job.turns, blocks, later, helpers, LOOKS)
         finally:
             self._end(job)
         if job.errors:

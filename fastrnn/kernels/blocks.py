@@ -10,12 +10,14 @@ from fastrnn.kernels.memory import REGISTER_BYTES, lanes_of
 def gather_block(lanes, start, count, h0, lengths, nets, sequences, ends):
     """Nets, sequences and lengths of a block's lanes; its width in whole vectors.
 
-    The lanes that fill the last vector repeat the last one, and are not written back.
+    The last vector overlaps the one before it, or, where there is none, repeats its last lane:
+    the same numbers are then written twice.
     """
     n = lanes_of(h0)
     width = (count + n - 1) // n * n
     for lane in range(width):
-        number = lanes[start + min(lane, count - 1)]
+        back = width - count if count >= n and lane >= width - n else 0
+        number = lanes[start + min(lane - back, count - 1)]
         nets[lane], sequences[lane] = number // h0.shape[1], number % h0.shape[1]
         ends[lane] = lengths[sequences[lane]]
     return width
@@ -68,6 +70,15 @@ def clear(array):
 @part
 def integers(size):
     return np.empty(size, np.int64)
+
+
+@kernel
+def sequence(size):
+    """0, 1, 2 ..."""
+    result = np.empty(size, np.int64)
+    for i in range(size):
+        result[i] = i
+    return result
 
 
 @kernel

@@ -37,18 +37,31 @@ from fastrnn.kernels.blocks import (
     lane_offsets,
     numbers,
     remaining_steps,
+    sequence,
 )
 from fastrnn.kernels.jit import kernel, part
 from fastrnn.kernels.memory import lanes_of, load, load_double, numbers_at, store
 from fastrnn.kernels.simd import exponent, fma, like, mantissa, where
-from fastrnn.kernels.tiles import find_layouts, load_tile, store_tile
+from fastrnn.kernels.tiles import (
+    SIDE_BY_SIDE,
+    all_lie,
+    find_layouts,
+    in_rows,
+    load_row,
+    load_rows,
+    rows_for,
+    store_row,
+    store_rows,
+)
 from fastrnn.kernels.turns import finish, take
 
+# Vectors a block advances side by side; they hide each other's latency. Where the lanes of a step
+# lie side by side in memory, more make long rows, which stream by themselves.
+VECTORS = 8
+VECTORS_IN_ROWS = 64
 # Steps of a tile. A processor foresees the 16 rows that a vector of lanes is read from, but not
 # the 128 of a block: each must be read for long. 32 steps took 1.5 times as long from memory.
-STEPS = 528
-# Vectors a block advances side by side; they hide each other's latency.
-VECTORS = 8
+STEPS, LEAST_STEPS = 528, 64
 # Steps whose sums are added up in the arrays' own type.
 SUM_STEPS = 32
 # Steps whose sums are added up before they meet those of other segments. No power of two: a
@@ -62,17 +75,18 @@ SUMS = ("w1", "w2", "b", "w3", "b3", "loss")
 def forward(f, w1, w2, b, x, h0, lengths, lanes, vectors, turns, most, keep, states, last_states):
     """States, a view (K, B, T), where ``keep``, and always the last state (K, B, 1)."""
     inputs, outputs = numbers_at(x[0], h0), numbers_at(states[0], h0)
-    block, share = VECTORS * lanes_of(h0), vectors * lanes_of(h0)
+    block = vectors * lanes_of(h0)
     nets, sequences, ends = integers(block), integers(block), integers(block)
-    x_offsets, x_layouts = integers(block), integers(VECTORS)
-    offsets, layouts = integers(block), integers(VECTORS)
+    x_offsets, x_layouts = integers(block), integers(vectors)
+    offsets, layouts = integers(block), integers(vectors)
     weights, remaining = numbers(h0, 3 * block), numbers(h0, block)
-    rows = numbers(h0, (STEPS + 1) * block)
+    tile = STEPS if vectors <= VECTORS else LEAST_STEPS
+    h, rows, tile_offsets = numbers(h0, block), numbers(h0, tile * block), sequence(block)
     for _ in range(most):
-        start = share * take(turns)
+        start = block * take(turns)
         if start >= lanes.size:
             break
-        count = min(share, lanes.size - start)
+        count = min(block, lanes.size - start)
         width = gather_block(lanes, start, count, h0, lengths, nets, sequences, ends)
         gather_weights(w1, w2, b, nets, width, weights)
         lane_offsets(nets, sequences, width, 0, x[1], x_offsets)
@@ -80,23 +94,25 @@ def forward(f, w1, w2, b, x, h0, lengths, lanes, vectors, turns, most, keep, sta
         lane_offsets(nets, sequences, width, states[1], states[2], offsets)
         find_layouts(h0, offsets, states[3], width, layouts)
         for lane in range(width):
-            rows[lane] = h0[nets[lane], sequences[lane], 0]
+            h[lane] = h0[nets[lane], sequences[lane], 0]
         least, longest = extremes(ends, width)
-        for t in range(0, longest, STEPS):
-            steps = min(STEPS, longest - t)
-            load_tile(inputs, x_layouts, x_offsets, x[2], t, steps, rows, width, width, 1)
+        direct = in_rows(x_layouts, width // lanes_of(h0)) and (
+            not keep or all_lie(layouts, width // lanes_of(h0), SIDE_BY_SIDE)
+        )
+        for t in range(0, longest, max(1, longest) if direct else tile):
+            steps = longest if direct else min(tile, longest - t)
+            xs = load_rows(
+                inputs, x_layouts, x_offsets, x[2], t, steps, width, 1, rows, tile_offsets
+            )
+            out = rows_for(outputs, layouts, offsets, states[3], t, width, rows, tile_offsets)
             ragged = t + steps > least
             if ragged:
                 remaining_steps(ends, width, t, steps, remaining)
-            _advance(f, weights, rows, remaining, ragged, steps, width)
-            copy(rows, steps * width, rows, 0, width)
+            _advance(f, weights, xs, remaining, ragged, steps, width, h, keep, out)
             if keep:
-                if ragged:
-                    _silence(rows, remaining, steps, width)
-                step = states[3]
-                store_tile(rows, width, width, count, steps, outputs, layouts, offsets, step, t, 1)
-        for lane in range(count):
-            last_states[nets[lane], sequences[lane], 0] = rows[lane]
+                store_rows(rows, outputs, layouts, offsets, states[3], t, steps, width, 1)
+        for lane in range(width):
+            last_states[nets[lane], sequences[lane], 0] = h[lane]
         finish(turns)
 
 
@@ -115,26 +131,26 @@ def backward(
     inputs, targets, gradients = (
         numbers_at(x[0], h0), numbers_at(upstream[0], h0), numbers_at(dx[0], h0),
     )  # fmt: skip
-    block, share = VECTORS * lanes_of(h0), vectors * lanes_of(h0)
+    block = vectors * lanes_of(h0)
     nets, sequences, ends = integers(block), integers(block), integers(block)
-    x_offsets, x_layouts = integers(block), integers(VECTORS)
-    up_offsets, up_layouts = integers(block), integers(VECTORS)
-    dx_offsets, dx_layouts = integers(block), integers(VECTORS)
+    x_offsets, x_layouts = integers(block), integers(vectors)
+    up_offsets, up_layouts = integers(block), integers(vectors)
+    dx_offsets, dx_layouts = integers(block), integers(vectors)
     weights, readout = numbers(h0, 3 * block), numbers(h0, 2 * block)
     remaining, dhs = numbers(h0, block), numbers(h0, block)
-    xs, hs, slopes = (
-        numbers(h0, (tile + 1) * block), numbers(h0, (tile + 1) * block), numbers(h0, tile * block),
+    hs, slopes = numbers(h0, (tile + 1) * block), numbers(h0, tile * block)
+    x_tile, up_tile, tile_offsets = (
+        numbers(h0, tile * block), numbers(h0, tile * block), sequence(block),
     )  # fmt: skip
-    # Gradients of the states, which those of x replace.
-    ups, partial = numbers(h0, tile * block), numbers(h0, len(SUMS) * block)
+    partial = numbers(h0, len(SUMS) * block)
     segment, total = doubles(len(SUMS) * block), doubles(len(SUMS) * block)
     tiles = max(1, (extremes(lengths, lengths.size)[1] + tile - 1) // tile)
     starts = numbers(h0, tiles * block)
     for _ in range(most):
-        start = share * take(turns)
+        start = block * take(turns)
         if start >= lanes.size:
             break
-        count = min(share, lanes.size - start)
+        count = min(block, lanes.size - start)
         width = gather_block(lanes, start, count, h0, lengths, nets, sequences, ends)
         gather_weights(w1, w2, b, nets, width, weights)
         lane_offsets(nets, sequences, width, 0, x[1], x_offsets)
@@ -152,13 +168,22 @@ def backward(
         clear(segment)
         least, longest = extremes(ends, width)
         _find_starts(
-            f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, block,
-            width, remaining, xs, starts,
+            f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, width,
+            remaining, x_tile, tile_offsets, starts, hs,
         )  # fmt: skip
         for t in range((longest - 1) // tile * tile, -1, -tile):
             steps = min(tile, longest - t)
-            load_tile(inputs, x_layouts, x_offsets, x[2], t, steps, xs, 0, width, 1)
-            load_tile(targets, up_layouts, up_offsets, upstream[3], t, steps, ups, 0, width, -1)
+            xs = load_rows(
+                inputs, x_layouts, x_offsets, x[2], t, steps, width, 1, x_tile, tile_offsets
+            )
+            ups = load_rows(
+                targets, up_layouts, up_offsets, upstream[3], t, steps, width, -1, up_tile,
+                tile_offsets,
+            )  # fmt: skip
+            # Gradients of the states that lie in a tile are replaced by those of x.
+            out = rows_for(
+                gradients, dx_layouts, dx_offsets, dx[3], t, width, up_tile, tile_offsets
+            )
             ragged = t + steps > least
             if ragged:
                 remaining_steps(ends, width, t, steps, remaining)
@@ -167,7 +192,7 @@ def backward(
             for row in range((steps - 1) // SUM_STEPS * SUM_STEPS, -1, -SUM_STEPS):
                 _retreat(
                     weights, readout, xs, hs, slopes, ups, remaining, ragged, fused, row,
-                    min(row + SUM_STEPS, steps), width, dhs, want_dx, partial,
+                    min(row + SUM_STEPS, steps), width, dhs, want_dx, out, partial,
                 )  # fmt: skip
                 _add_partial(partial, width, block, segment)
                 if (t + row) % SEGMENT == 0:
@@ -175,11 +200,8 @@ def backward(
                         total[slot] += segment[slot]
                     clear(segment)
             if want_dx:
-                step = dx[3]
-                store_tile(
-                    ups, 0, width, count, steps, gradients, dx_layouts, dx_offsets, step, t, -1
-                )
-        for lane in range(count):
+                store_rows(up_tile, gradients, dx_layouts, dx_offsets, dx[3], t, steps, width, -1)
+        for lane in range(width):
             k, i = nets[lane], sequences[lane]
             for slot in range(len(SUMS)):
                 sums[slot, k, i] = total[slot * block + lane]
@@ -198,22 +220,23 @@ def influence(
     """
     inputs, outputs = numbers_at(x[0], h0), numbers_at(mantissas[0], h0)
     power_outputs = numbers_at(exponents[0], dh)
-    block, share = VECTORS * lanes_of(h0), vectors * lanes_of(h0)
+    block = vectors * lanes_of(h0)
     nets, sequences, ends = integers(block), integers(block), integers(block)
-    x_offsets, x_layouts = integers(block), integers(VECTORS)
-    offsets, layouts, power_layouts = integers(block), integers(VECTORS), integers(block)
+    x_offsets, x_layouts = integers(block), integers(vectors)
+    offsets, layouts, power_layouts = integers(block), integers(vectors), integers(block)
     weights, remaining = numbers(h0, 3 * block), numbers(h0, block)
-    rows, zs = numbers(h0, (tile + 1) * block), numbers(h0, tile * block)
+    rows, zs, tile_offsets = numbers(h0, tile * block), numbers(h0, tile * block), sequence(block)
+    h = numbers(h0, block)
     tiles = max(1, (extremes(lengths, lengths.size)[1] + tile - 1) // tile)
     starts = numbers(h0, tiles * block)
     # Rows: mantissa and exponent of w1 and of w2, then of dh, and what the exponent lost.
     scaled = doubles(7 * block)
     es = doubles(tile * block)
     for _ in range(most):
-        start = share * take(turns)
+        start = block * take(turns)
         if start >= lanes.size:
             break
-        count = min(share, lanes.size - start)
+        count = min(block, lanes.size - start)
         width = gather_block(lanes, start, count, h0, lengths, nets, sequences, ends)
         gather_weights(w1, w2, b, nets, width, weights)
         lane_offsets(nets, sequences, width, 0, x[1], x_offsets)
@@ -233,23 +256,25 @@ def influence(
             scaled[6 * block + lane] = rests[k, i, 0]
         least, longest = extremes(ends, width)
         _find_starts(
-            f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, block,
-            width, remaining, rows, starts,
+            f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, width,
+            remaining, rows, tile_offsets, starts, h,
         )  # fmt: skip
         for t in range((longest - 1) // tile * tile, -1, -tile):
             steps = min(tile, longest - t)
-            load_tile(inputs, x_layouts, x_offsets, x[2], t, steps, rows, width, width, 1)
-            remaining_steps(ends, width, t, steps, remaining)
-            copy(starts, t // tile * block, rows, 0, width)
-            _advance_with_inputs(f, weights, rows, remaining, steps, width, zs)
-            # The states are not needed any more: mantissas take their place.
-            _retreat_scaled(f, zs, remaining, steps, width, block, scaled, rows, es)
-            step = mantissas[3]
-            store_tile(rows, 0, width, count, steps, outputs, layouts, offsets, step, t, -1)
-            store_tile(
-                es, 0, width, count, steps, power_outputs, power_layouts, offsets, step, t, -1
+            xs = load_rows(
+                inputs, x_layouts, x_offsets, x[2], t, steps, width, 1, rows, tile_offsets
             )
-        for lane in range(count):
+            out = rows_for(outputs, layouts, offsets, mantissas[3], t, width, rows, tile_offsets)
+            power_out = rows_for(
+                power_outputs, power_layouts, offsets, mantissas[3], t, width, es, tile_offsets
+            )
+            remaining_steps(ends, width, t, steps, remaining)
+            copy(starts, t // tile * block, h, 0, width)
+            _advance_with_inputs(f, weights, xs, remaining, steps, width, h, zs)
+            _retreat_scaled(f, zs, remaining, steps, width, block, scaled, out, power_out)
+            store_rows(rows, outputs, layouts, offsets, mantissas[3], t, steps, width, -1)
+            store_rows(es, power_outputs, power_layouts, offsets, exponents[3], t, steps, width, -1)
+        for lane in range(width):
             k, i = nets[lane], sequences[lane]
             dh[k, i, 0] = scaled[4 * block + lane]
             powers[k, i, 0], rests[k, i, 0] = scaled[5 * block + lane], scaled[6 * block + lane]
@@ -258,18 +283,19 @@ def influence(
 
 @kernel
 def _find_starts(
-    f, weights, inputs, layouts, offsets, stride, ends, least, longest, tile, block, width,
-    remaining, rows, starts,
+    f, weights, inputs, layouts, offsets, stride, ends, least, longest, tile, width, remaining,
+    rows, tile_offsets, starts, h,
 ):  # fmt: skip
     """The state before every tile, each in a row of ``starts``, from that before the first."""
+    block = tile_offsets.size
+    copy(starts, 0, h, 0, width)
     for t in range(0, longest - tile, tile):
-        load_tile(inputs, layouts, offsets, stride, t, tile, rows, width, width, 1)
+        xs = load_rows(inputs, layouts, offsets, stride, t, tile, width, 1, rows, tile_offsets)
         ragged = t + tile > least
         if ragged:
             remaining_steps(ends, width, t, tile, remaining)
-        copy(starts, t // tile * block, rows, 0, width)
-        _advance(f, weights, rows, remaining, ragged, tile, width)
-        copy(rows, tile * width, starts, (t // tile + 1) * block, width)
+        _advance(f, weights, xs, remaining, ragged, tile, width, h, False, xs)
+        copy(h, 0, starts, (t // tile + 1) * block, width)
 
 
 # --- steps of a block: the math ---
@@ -277,21 +303,28 @@ def _find_starts(
 
 @part
 def _pre_activation(weights, v, x, h):
-    block = VECTORS * lanes_of(weights)
+    block = weights.size // 3
     return fma(load(weights, block + v), h, fma(load(weights, v), x, load(weights, 2 * block + v)))
 
 
 @kernel
-def _advance(f, weights, rows, remaining, ragged, steps, width):
-    """States from that in the first row, each in place of its input in the row after."""
+def _advance(f, weights, xs, remaining, ragged, steps, width, h, keep, out):
+    """The state h after some steps, and all of them in rows, which may be those of the inputs.
+
+    Rows are read and written where the caller has them, while numbers are crunched: by way of
+    tiles, side-by-side lanes took twice as long.
+    """
     for s in range(steps):
-        at = s * width
-        for v in range(0, width, lanes_of(rows)):
-            h = load(rows, at + v)
-            after = activate(f, _pre_activation(weights, v, load(rows, at + width + v), h))
+        for v in range(0, width, lanes_of(h)):
+            before = load(h, v)
+            after = activate(f, _pre_activation(weights, v, load_row(xs, s, v), before))
+            state = after
             if ragged:
-                after = where(load(remaining, v) > float(s), after, h)
-            store(rows, at + width + v, after)
+                running = load(remaining, v) > float(s)
+                after, state = where(running, after, before), where(running, after, 0.0)
+            store(h, v, after)
+            if keep:
+                store_row(out, s, v, state)
 
 
 @kernel
@@ -301,7 +334,7 @@ def _advance_with_slopes(f, weights, xs, remaining, ragged, steps, width, hs, sl
         at = s * width
         for v in range(0, width, lanes_of(hs)):
             h = load(hs, at + v)
-            after, slope = with_slope(f, _pre_activation(weights, v, load(xs, at + v), h))
+            after, slope = with_slope(f, _pre_activation(weights, v, load_row(xs, s, v), h))
             if ragged:
                 running = load(remaining, v) > float(s)
                 after, slope = where(running, after, h), where(running, slope, 0.0)
@@ -310,26 +343,24 @@ def _advance_with_slopes(f, weights, xs, remaining, ragged, steps, width, hs, sl
 
 
 @kernel
-def _advance_with_inputs(f, weights, rows, remaining, steps, width, zs):
-    """As `_advance`, and the pre-activations."""
+def _advance_with_inputs(f, weights, xs, remaining, steps, width, h, zs):
+    """The state h after some steps, and the pre-activations of all."""
     for s in range(steps):
-        at = s * width
-        for v in range(0, width, lanes_of(rows)):
-            h = load(rows, at + v)
-            z = _pre_activation(weights, v, load(rows, at + width + v), h)
-            store(zs, at + v, z)
-            after = where(load(remaining, v) > float(s), activate(f, z), h)
-            store(rows, at + width + v, after)
+        for v in range(0, width, lanes_of(h)):
+            before = load(h, v)
+            z = _pre_activation(weights, v, load_row(xs, s, v), before)
+            store(zs, s * width + v, z)
+            store(h, v, where(load(remaining, v) > float(s), activate(f, z), before))
 
 
 @kernel
 def _retreat(
     weights, readout, xs, hs, slopes, ups, remaining, ragged, fused, first, stop, width, dh,
-    want_dx, partial,
+    want_dx, out, partial,
 ):  # fmt: skip
-    """Walk back over some steps: dh, dx in place of ups, sums of w1, w2, b, w3, b3, squares."""
+    """Walk back over some steps: dh, rows of dx, sums of w1, w2, b, w3, b3, squares."""
     n = lanes_of(hs)
-    block = VECTORS * n
+    block = readout.size // 2
     for v in range(0, width, n):
         w1, w2 = load(weights, v), load(weights, block + v)
         w3, b3 = load(readout, v), load(readout, block + v)
@@ -337,7 +368,7 @@ def _retreat(
         sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = sum_loss = like(w1, 0.0)
         for s in range(stop - 1, first - 1, -1):
             at = s * width + v
-            up = load(ups, at)
+            up = load_row(ups, s, v)
             if fused:
                 h = load(hs, at + width)
                 error = (w3 * h + b3) - up
@@ -358,7 +389,7 @@ def _retreat(
                 dz = where(load(remaining, v) > float(s), dz, 0.0)
             # An exact 0 adds nothing, and not 0 * inf where an input or a state is infinite.
             some = dz != 0.0
-            sum_w1 = where(some, fma(dz, load(xs, at), sum_w1), sum_w1)
+            sum_w1 = where(some, fma(dz, load_row(xs, s, v), sum_w1), sum_w1)
             sum_w2 = where(some, fma(dz, load(hs, at), sum_w2), sum_w2)
             sum_b = sum_b + dz
             dx, before = w1 * dz, w2 * dz
@@ -366,7 +397,7 @@ def _retreat(
                 running = load(remaining, v) > float(s)
                 dx, before = where(running, dx, 0.0), where(running, before, dh_v)
             if want_dx:
-                store(ups, at, dx)
+                store_row(out, s, v, dx)
             dh_v = before
         store(dh, v, dh_v)
         store(partial, v, sum_w1)
@@ -387,7 +418,7 @@ def _add_partial(partial, width, block, segment):
 
 @kernel
 def _retreat_scaled(f, zs, remaining, steps, width, block, scaled, ms, es):
-    """Walk back over ``steps`` steps in float64: d/dx into ms, es, and dh in ``scaled``."""
+    """Walk back over ``steps`` steps in float64: d/dx into rows ms, es, and dh in ``scaled``."""
     for v in range(0, width, 8):
         w1, w1_power = load(scaled, v), load(scaled, block + v)
         w2, w2_power = load(scaled, 2 * block + v), load(scaled, 3 * block + v)
@@ -401,8 +432,8 @@ def _retreat_scaled(f, zs, remaining, steps, width, block, scaled, ms, es):
             dz, shift = _normalise(dh * slope)
             new_power, new_rest = add_exactly(new_power, new_rest, shift)
             dx, shift = _normalise(w1 * dz)
-            store(ms, s * width + v, where(running, dx, 0.0))
-            store(es, s * width + v, new_power + (new_rest + (w1_power + shift)))
+            store_row(ms, s, v, where(running, dx, 0.0))
+            store_row(es, s, v, new_power + (new_rest + (w1_power + shift)))
             after, shift = _normalise(w2 * dz)
             new_power, new_rest = add_exactly(new_power, new_rest, w2_power + shift)
             dh = where(running, after, dh)
@@ -429,15 +460,6 @@ def add_exactly(total, rest, term):
     back = result - total
     error = (total - (result - back)) + (term - back)
     return result, where(abs(result) < np.inf, rest + error, 0.0)
-
-
-@kernel
-def _silence(rows, remaining, steps, width):
-    """0 for the states past a sequence's length."""
-    for s in range(steps):
-        for v in range(0, width, lanes_of(rows)):
-            at = (s + 1) * width + v
-            store(rows, at, where(load(remaining, v) > float(s), load(rows, at), 0.0))
 
 
 @part

@@ -1,17 +1,22 @@
-"""Tiles: a block of lanes over some steps, step after step, as vector kernels want it.
+"""Rows and tiles: a block of lanes over some steps, step after step, as vector kernels want it.
 
-A lane is one net over one sequence. Arrays of the caller have any strides; a tile is flat and
-dense, ``tile[step * width + lane]``. Lane l of a block is found in an array from the element
-``offsets[l]`` on, its steps ``stride`` elements apart.
+A lane is one net over one sequence. Arrays of the caller have any strides; lane l of a block is
+found in one from the element ``offsets[l]`` on, its steps ``stride`` elements apart. Where the
+lanes of every vector lie side by side, kernels read and write these rows where they are; else by
+way of a tile, flat and dense: ``tile[step * width + lane]``. Kernels are handed rows as
+
+    array, offsets, start, stride, shared
+
+vector v of step s from element ``offsets[v] + start + s * stride`` on, or, where ``shared``,
+that one number for all its lanes.
 """
 
-from fastrnn.kernels.jit import kernel
+from fastrnn.kernels.jit import kernel, part
 from fastrnn.kernels.memory import (
     get,
     lanes_of,
     load,
     load_columns,
-    prefetch,
     put,
     store,
     store_columns,
@@ -19,10 +24,8 @@ from fastrnn.kernels.memory import (
 from fastrnn.kernels.simd import splat
 
 # How the lanes of a vector lie in an array: in one place (a bank: its nets share an input), one
-# sequence after the other, one step after the other, or anyhow.
-SAME, SEQUENCES, STEPS, ANYHOW = 0, 1, 2, 3
-# Steps that are asked for ahead of their turn where each is a row of its own.
-AHEAD = 32
+# sequence after the other, side by side in each step, or anyhow.
+SAME, SEQUENCES, SIDE_BY_SIDE, ANYHOW = 0, 1, 2, 3
 
 
 @kernel
@@ -39,65 +42,93 @@ def find_layouts(like_array, offsets, stride, width, layouts):
         elif stride == 1:
             layouts[v // n] = SEQUENCES
         else:
-            layouts[v // n] = STEPS if consecutive else ANYHOW
+            layouts[v // n] = SIDE_BY_SIDE if consecutive else ANYHOW
+
+
+@part
+def all_lie(layouts, vectors, layout):
+    """Whether all vectors of a block lie in one way."""
+    found = True
+    for v in range(vectors):
+        found = found and layouts[v] == layout
+    return found
+
+
+@part
+def in_rows(layouts, vectors):
+    """Whether a block can be read where it is."""
+    return all_lie(layouts, vectors, SIDE_BY_SIDE) or all_lie(layouts, vectors, SAME)
+
+
+@part
+def load_row(rows, s, v):
+    """Vector v of step s."""
+    array, offsets, start, stride, shared = rows
+    at = offsets[v] + start + s * stride
+    return splat(get(array, at)) if shared else load(array, at)
+
+
+@part
+def store_row(rows, s, v, vector):
+    """Write vector v of step s."""
+    array, offsets, start, stride, _ = rows
+    store(array, offsets[v] + start + s * stride, vector)
 
 
 @kernel
-def load_tile(array, layouts, offsets, stride, first_step, steps, tile, at, width, direction):
-    """Fill ``steps`` rows of a tile from element ``at`` on, by the fastest way there is.
+def load_rows(
+    array, layouts, offsets, stride, first_step, steps, width, direction, tile, tile_offsets
+):  # fmt: skip
+    """Rows of ``steps`` steps, those of ``array`` itself or of the tile, which is then filled.
 
     Tiles follow one another in time in ``direction`` 1, or -1.
     """
     n = lanes_of(tile)
+    if in_rows(layouts, width // n):
+        return array, offsets, first_step * stride, stride, layouts[0] == SAME
+    whole = steps - steps % n
     for v in range(0, width, n):
-        whole = steps - steps % n
-        layout = layouts[v // n]
-        if layout == SAME:
+        if layouts[v // n] == SAME:
             for s in range(steps):
-                value = get(array, offsets[v] + (first_step + s) * stride)
-                store(tile, at + s * width + v, splat(value))
-        elif layout == SEQUENCES:
+                x = get(array, offsets[v] + (first_step + s) * stride)
+                store(tile, s * width + v, splat(x))
+        elif layouts[v // n] == SEQUENCES:
             for s in range(0, whole, n):
                 load_columns(
-                    array, offsets, v, first_step + s, tile, at + s * width + v, width, direction
+                    array, offsets, v, first_step + s, tile, s * width + v, width, direction
                 )
-            _load_elements(array, offsets, stride, first_step, whole, steps, tile, at, width, v)
-        elif layout == STEPS:
-            for s in range(steps):
-                row = offsets[v] + (first_step + s) * stride
-                prefetch(array, row + direction * AHEAD * stride)
-                store(tile, at + s * width + v, load(array, row))
+            _load_elements(array, offsets, stride, first_step, whole, steps, tile, width, v)
         else:
-            _load_elements(array, offsets, stride, first_step, 0, steps, tile, at, width, v)
+            _load_elements(array, offsets, stride, first_step, 0, steps, tile, width, v)
+    return tile, tile_offsets, 0, width, False
+
+
+@part
+def rows_for(array, layouts, offsets, stride, first_step, width, tile, tile_offsets):
+    """Rows to write to: those of ``array`` itself, or of the tile; see `store_rows`."""
+    if all_lie(layouts, width // lanes_of(tile), SIDE_BY_SIDE):
+        return array, offsets, first_step * stride, stride, False
+    return tile, tile_offsets, 0, width, False
 
 
 @kernel
-def store_tile(
-    tile, at, width, count, steps, array, layouts, offsets, stride, first_step, direction
-):
-    """Write the first ``count`` lanes of ``steps`` rows from element ``at`` on."""
+def store_rows(tile, array, layouts, offsets, stride, first_step, steps, width, direction):
+    """Write a tile to ``array``, unless its rows were those of `rows_for`."""
     n = lanes_of(tile)
+    if all_lie(layouts, width // n, SIDE_BY_SIDE):
+        return
     for v in range(0, width, n):
-        whole = steps - steps % n if count >= v + n else 0
-        layout = layouts[v // n]
-        if layout == SEQUENCES:
-            for s in range(0, whole, n):
-                store_columns(
-                    array, offsets, v, first_step + s, tile, at + s * width + v, width, direction
-                )
-        elif layout == STEPS and whole > 0:
-            whole = steps
-            for s in range(steps):
-                store(array, offsets[v] + (first_step + s) * stride, load(tile, at + s * width + v))
-        else:
-            whole = 0
-        for lane in range(v, min(v + n, count)):
+        whole = steps - steps % n if layouts[v // n] == SEQUENCES else 0
+        for s in range(0, whole, n):
+            store_columns(array, offsets, v, first_step + s, tile, s * width + v, width, direction)
+        last = v + 1 if layouts[v // n] == SAME else v + n
+        for lane in range(v, last):
             for s in range(whole, steps):
-                put(array, offsets[lane] + (first_step + s) * stride, tile[at + s * width + lane])
+                put(array, offsets[lane] + (first_step + s) * stride, tile[s * width + lane])
 
 
 @kernel
-def _load_elements(array, offsets, stride, first_step, start, steps, tile, at, width, v):
+def _load_elements(array, offsets, stride, first_step, start, steps, tile, width, v):
     for lane in range(v, v + lanes_of(tile)):
         for s in range(start, steps):
-            tile[at + s * width + lane] = get(array, offsets[lane] + (first_step + s) * stride)
+            tile[s * width + lane] = get(array, offsets[lane] + (first_step + s) * stride)

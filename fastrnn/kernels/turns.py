@@ -1,8 +1,8 @@
 """Turns: how calls on several threads share out the blocks of one job.
 
-Two counters of a job: blocks taken and blocks done. A thread takes the next block whenever it
-has finished one, in compiled code, without asking the interpreter: a thread that wakes up late
-costs no more than the work it missed.
+Counters of a job: blocks taken, blocks done, and helpers that looked out for it. A thread takes
+the next block whenever it has finished one, in compiled code, without asking the interpreter: a
+thread that wakes up late costs no more than the work it missed.
 """
 
 from numba import types
@@ -10,7 +10,8 @@ from numba.extending import intrinsic
 
 from fastrnn.kernels.jit import kernel, part
 
-TAKEN, DONE = 0, 1
+TAKEN, DONE, READY = 0, 1, 2
+COUNTERS = 3
 
 
 @intrinsic
@@ -50,7 +51,8 @@ def finish(counters):
 
 @kernel
 def await_first(counters, looks):
-    """Look at most so often whether the first block is taken; whether it is."""
+    """Be ready for a job; look at most so often whether its first block is taken; whether it is."""
+    _add(counters, READY, 1)
     for _ in range(looks):
         if _read(counters, TAKEN) > 0:
             return True
@@ -58,9 +60,13 @@ def await_first(counters, looks):
 
 
 @kernel
-def await_all(counters, blocks, looks):
-    """Look at most so often whether all blocks are done; whether they are."""
+def await_end(counters, blocks, later, helpers, looks):
+    """Look at most so often whether all blocks are done, and helpers ready for a ``later`` job.
+
+    A helper that cannot have the interpreter back at once sleeps, and is long to wake. So wait,
+    outside it, for as many of the ``helpers`` as were ready for this job.
+    """
     for _ in range(looks):
-        if _read(counters, DONE) >= blocks:
-            return True
-    return False
+        done = _read(counters, DONE) >= blocks
+        if done and _read(later, READY) >= min(_read(counters, READY), helpers):
+            break
