@@ -20,6 +20,8 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def float_array(name: str, value: ArrayLike) -> FloatArray:
     """``value`` as an aligned float32 or float64 array; never a copy where it is one already."""
+    if type(value) is np.ndarray and value.dtype in _FLOATS and value.flags.aligned:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name} must not be a masked array: fill the gaps (numpy.ma.filled), or pass a "

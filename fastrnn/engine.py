@@ -16,7 +16,7 @@ from fastrnn import chunks
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS, layer, neuron
 from fastrnn.kernels.sums import ordered_sum
-from fastrnn.lanes import Lanes
+from fastrnn.lanes import Lanes, nets_side_by_side
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
@@ -165,14 +165,18 @@ def _blocks(job: Sequences, workers: int | None, group: int = 1) -> list[Block]:
 
 
 def _states(job: Sequences) -> FloatArray:
-    """Room for all states (K, B, T, H), laid out as x is: time first where it comes first in x."""
+    """Room for all states (K, B, T, H), laid out as x is: time first where it comes first in x.
+
+    What is computed side by side then lies side by side, nets or sequences.
+    """
     what, hint = "states", FEWER + " or keep='last' in forward"
     ragged = bool((job.lengths != job.x.shape[1]).any())
     make = _zeros if ragged else _empty
-    nets, batch_size, steps, hidden = job.size("KBTH")
+    axes = "KBTH"
     if job.net.is_neuron and abs(job.x.strides[0]) < abs(job.x.strides[1]):
-        return make(what, (nets, steps, batch_size, hidden), job.dtype, hint).swapaxes(1, 2)
-    return make(what, (nets, batch_size, steps, hidden), job.dtype, hint)
+        axes = "TBKH" if nets_side_by_side(job.net.bank_size, job.dtype) else "KTBH"
+    room = make(what, job.size(axes), job.dtype, hint)
+    return room.transpose([axes.index(axis) for axis in "KBTH"])
 
 
 def _empty(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:

@@ -45,9 +45,9 @@ def collect(
 ) -> Gradient:
     """The wanted gradients with the axes the caller sees; weights' come with (K, [B,] ...)."""
     fields = {}
-    for name in wanted:
-        keeps_batch = per_sequence or name in ("x", "h0")
-        axes = ("KB" if keeps_batch else "K") + AXES[name]
-        with np.errstate(over="ignore"):
+    with np.errstate(over="ignore"):
+        for name in wanted:
+            keeps_batch = per_sequence or name in ("x", "h0")
+            axes = ("KB" if keeps_batch else "K") + AXES[name]
             fields[name] = job.visible(arrays[name].astype(job.dtype, copy=False), axes)
     return Gradient(**fields)

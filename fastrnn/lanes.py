@@ -29,8 +29,9 @@ LANE_STEPS = 1 << 23
 # its inputs, states, slopes and gradients just fit into a core's second cache.
 TILE = neuron.SEGMENT // 2
 VECTORS_BACK = 4
-TILE_IN_ROWS = 192
-VECTORS_BACK_IN_ROWS = 32
+# Where lanes lie side by side, of narrow rows each would be in another page: up to 3 times as long.
+TILE_IN_ROWS = neuron.SUM_STEPS
+VECTORS_IN_ROWS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Lanes:
             before = self.activation, w1, w2, b, _view(part.x), h, part.lengths, self._order
             out = _view(h if states is None else states[..., steps])
             after = states is not None, out, h
-            most_vectors = neuron.VECTORS_IN_ROWS if self._in_rows else neuron.VECTORS
+            most_vectors = VECTORS_IN_ROWS if self._in_rows else neuron.VECTORS
             part._share(neuron.forward, most_vectors, before, after)
         return h
 
@@ -78,7 +79,9 @@ class Lanes:
             view, lengths = _view(part.x), part.lengths
             before = self.activation, *self.weights, view, start, lengths, self._order
             out = _view(dh if dx is None else dx[..., steps])
-            tile, vectors = (TILE_IN_ROWS, VECTORS_BACK_IN_ROWS) if self._in_rows else (TILE, VECTORS_BACK)
+            tile, vectors = TILE, VECTORS_BACK
+            if self._in_rows and not nets_side_by_side(len(self.weights.w2), self.x.dtype):
+                tile, vectors = TILE_IN_ROWS, VECTORS_IN_ROWS
             after = tile, fused, _view(upstream[..., steps]), dh, sums, out, dx is not None
             part._share(neuron.backward, vectors, before, after)
         return sums, dh
@@ -128,8 +131,7 @@ class Lanes:
             return self.chosen
         nets, batch_size = len(self.weights.w2), len(self.x)
         lanes = np.arange(nets * batch_size)
-        # Where they fill a vector, a bank's nets go side by side: they share their inputs.
-        if nets >= REGISTER_BYTES // self.x.itemsize:
+        if nets_side_by_side(nets, self.x.dtype):
             lanes = lanes.reshape(nets, batch_size).T.ravel()
         if batch_size == 0 or (self.lengths == self.x.shape[1]).all():
             return lanes
@@ -153,6 +155,11 @@ class Lanes:
             starts.append(part.forward(starts[-1]))
         while slices:
             yield *slices.pop(), starts.pop()
+
+
+def nets_side_by_side(nets: int, dtype: np.dtype[Any]) -> bool:
+    """Whether a bank's nets fill a vector: they go side by side then, for they share inputs."""
+    return nets >= REGISTER_BYTES // dtype.itemsize
 
 
 def _view(array: FloatArray) -> tuple[int, ...]:

@@ -54,14 +54,17 @@ class Sequences:
         """Number of predictions of one net within the sequences' lengths."""
         return int(self.lengths.sum()) * self.net.output_size
 
-    def size(self, axes: str) -> tuple[int, ...]:
-        """Sizes of the named axes."""
+    @cached_property
+    def _sizes(self) -> dict[str, int]:
         batch_size, steps, inputs = self.x.shape
-        sizes = {
+        return {
             "K": self.net.bank_size, "B": batch_size, "T": steps, "F": inputs, "X": inputs,
             "H": self.net.hidden_size, "O": self.net.output_size,
         }  # fmt: skip
-        return tuple(sizes[axis] for axis in axes)
+
+    def size(self, axes: str) -> tuple[int, ...]:
+        """Sizes of the named axes."""
+        return tuple([self._sizes[axis] for axis in axes])
 
     def seen(self, axes: str) -> str:
         """Those of ``axes`` that the caller sees."""
@@ -83,13 +86,16 @@ class Sequences:
         A value without the bank axis is shared by all nets of the bank, as a stride-0 view.
         """
         array = float_array(name, value)
-        options = [self.named(axes)]
-        if self.net.is_bank:
-            options.append(self.named(axes[1:]))
-        require_shape(name, array, *options)
-        own = self.net.is_bank and array.ndim == len(options[0][1])
-        array = array.astype(self.dtype, copy=False).reshape(self.size(axes if own else axes[1:]))
-        return np.broadcast_to(array, self.size(axes))
+        own = array.shape == self.size(self.seen(axes))
+        if not own:
+            options = [self.named(axes)]
+            if self.net.is_bank:
+                options.append(self.named(axes[1:]))
+            require_shape(name, array, *options)
+        array = array.astype(self.dtype, copy=False)
+        if own:
+            return array.reshape(self.size(axes))
+        return np.broadcast_to(array.reshape(self.size(axes[1:])), self.size(axes))
 
     def output_seed(self, v: ArrayLike | None) -> FloatArray:
         """d(v . y_T)/dh_T (K, H) in float64, for a direction v (O,), by default all ones."""

@@ -49,16 +49,16 @@ from fastrnn.kernels.tiles import (
     in_rows,
     load_row,
     load_rows,
+    place,
     rows_for,
     store_row,
     store_rows,
 )
 from fastrnn.kernels.turns import finish, take
 
-# Vectors a block advances side by side; they hide each other's latency. Where the lanes of a step
-# lie side by side in memory, more make long rows, which stream by themselves.
+# Vectors a block advances side by side; they hide each other's latency. Where lanes lie side by
+# side in memory, more of them make long rows, which stream by themselves.
 VECTORS = 8
-VECTORS_IN_ROWS = 64
 # Steps of a tile. A processor foresees the 16 rows that a vector of lanes is read from, but not
 # the 128 of a block: each must be read for long. 32 steps took 1.5 times as long from memory.
 STEPS, LEAST_STEPS = 528, 64
@@ -317,14 +317,14 @@ def _advance(f, weights, xs, remaining, ragged, steps, width, h, keep, out):
     for s in range(steps):
         for v in range(0, width, lanes_of(h)):
             before = load(h, v)
-            after = activate(f, _pre_activation(weights, v, load_row(xs, s, v), before))
+            after = activate(f, _pre_activation(weights, v, load_row(xs, place(xs, v), s), before))
             state = after
             if ragged:
                 running = load(remaining, v) > float(s)
                 after, state = where(running, after, before), where(running, after, 0.0)
             store(h, v, after)
             if keep:
-                store_row(out, s, v, state)
+                store_row(out, place(out, v), s, state)
 
 
 @kernel
@@ -334,7 +334,8 @@ def _advance_with_slopes(f, weights, xs, remaining, ragged, steps, width, hs, sl
         at = s * width
         for v in range(0, width, lanes_of(hs)):
             h = load(hs, at + v)
-            after, slope = with_slope(f, _pre_activation(weights, v, load_row(xs, s, v), h))
+            z = _pre_activation(weights, v, load_row(xs, place(xs, v), s), h)
+            after, slope = with_slope(f, z)
             if ragged:
                 running = load(remaining, v) > float(s)
                 after, slope = where(running, after, h), where(running, slope, 0.0)
@@ -348,7 +349,7 @@ def _advance_with_inputs(f, weights, xs, remaining, steps, width, h, zs):
     for s in range(steps):
         for v in range(0, width, lanes_of(h)):
             before = load(h, v)
-            z = _pre_activation(weights, v, load_row(xs, s, v), before)
+            z = _pre_activation(weights, v, load_row(xs, place(xs, v), s), before)
             store(zs, s * width + v, z)
             store(h, v, where(load(remaining, v) > float(s), activate(f, z), before))
 
@@ -365,10 +366,11 @@ def _retreat(
         w1, w2 = load(weights, v), load(weights, block + v)
         w3, b3 = load(readout, v), load(readout, block + v)
         dh_v = load(dh, v)
+        x_place, up_place, dx_place = place(xs, v), place(ups, v), place(out, v)
         sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = sum_loss = like(w1, 0.0)
         for s in range(stop - 1, first - 1, -1):
             at = s * width + v
-            up = load_row(ups, s, v)
+            up = load_row(ups, up_place, s)
             if fused:
                 h = load(hs, at + width)
                 error = (w3 * h + b3) - up
@@ -389,7 +391,7 @@ def _retreat(
                 dz = where(load(remaining, v) > float(s), dz, 0.0)
             # An exact 0 adds nothing, and not 0 * inf where an input or a state is infinite.
             some = dz != 0.0
-            sum_w1 = where(some, fma(dz, load_row(xs, s, v), sum_w1), sum_w1)
+            sum_w1 = where(some, fma(dz, load_row(xs, x_place, s), sum_w1), sum_w1)
             sum_w2 = where(some, fma(dz, load(hs, at), sum_w2), sum_w2)
             sum_b = sum_b + dz
             dx, before = w1 * dz, w2 * dz
@@ -397,7 +399,7 @@ def _retreat(
                 running = load(remaining, v) > float(s)
                 dx, before = where(running, dx, 0.0), where(running, before, dh_v)
             if want_dx:
-                store_row(out, s, v, dx)
+                store_row(out, dx_place, s, dx)
             dh_v = before
         store(dh, v, dh_v)
         store(partial, v, sum_w1)
@@ -432,8 +434,8 @@ def _retreat_scaled(f, zs, remaining, steps, width, block, scaled, ms, es):
             dz, shift = _normalise(dh * slope)
             new_power, new_rest = add_exactly(new_power, new_rest, shift)
             dx, shift = _normalise(w1 * dz)
-            store_row(ms, s, v, where(running, dx, 0.0))
-            store_row(es, s, v, new_power + (new_rest + (w1_power + shift)))
+            store_row(ms, place(ms, v), s, where(running, dx, 0.0))
+            store_row(es, place(es, v), s, new_power + (new_rest + (w1_power + shift)))
             after, shift = _normalise(w2 * dz)
             new_power, new_rest = add_exactly(new_power, new_rest, w2_power + shift)
             dh = where(running, after, dh)

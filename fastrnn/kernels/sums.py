@@ -19,7 +19,8 @@ def ordered_sum(array: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @kernel
 def _add_rows(array, total):  # type: ignore[no-untyped-def]
-    for k in range(array.shape[0]):
-        for row in range(array.shape[1]):
+    # Rows outermost: the sums of all nets then run side by side.
+    for row in range(array.shape[1]):
+        for k in range(array.shape[0]):
             for column in range(array.shape[2]):
                 total[k, column] += array[k, row, column]

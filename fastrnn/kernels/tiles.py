@@ -61,18 +61,25 @@ def in_rows(layouts, vectors):
 
 
 @part
-def load_row(rows, s, v):
-    """Vector v of step s."""
-    array, offsets, start, stride, shared = rows
-    at = offsets[v] + start + s * stride
+def place(rows, v):
+    """Where vector v of step 0 lies."""
+    _, offsets, start, _, _ = rows
+    return offsets[v] + start
+
+
+@part
+def load_row(rows, place, s):
+    """The vector that lies at ``place``, of step s."""
+    array, _, _, stride, shared = rows
+    at = place + s * stride
     return splat(get(array, at)) if shared else load(array, at)
 
 
 @part
-def store_row(rows, s, v, vector):
-    """Write vector v of step s."""
-    array, offsets, start, stride, _ = rows
-    store(array, offsets[v] + start + s * stride, vector)
+def store_row(rows, place, s, vector):
+    """Write the vector that lies at ``place``, of step s."""
+    array, _, _, stride, _ = rows
+    store(array, place + s * stride, vector)
 
 
 @kernel

@@ -96,6 +96,6 @@ def loss_and_grad(
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
     with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
-        arrays = {name: scale * array for name, array in arrays.items()}
+        arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
         value = job.visible(arrays["loss"].astype(job.dtype), "KB" if per_sequence else "K")
     return value, collect(job, arrays, wanted, per_sequence)
