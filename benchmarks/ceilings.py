@@ -58,16 +58,18 @@ def compute(dtype):
 
 
 def bandwidth():
-    """GB/s read and written: a copy on two threads, and forward with its states."""
-    x = np.ones((8192, 4000), np.float32)
-    into = np.empty_like(x)
-    halves = [slice(0, 4096), slice(4096, 8192)]
+    """GB/s read and written on two threads: a copy, and forward, into memory that is there."""
+    x = np.ones((4000, 8192), np.float32)
+    into = np.zeros_like(x)
+    rows, states = x.T, into.T
+    halves = [slice(0, 2000), slice(2000, 4000)]
     net = cases.neuron("float32")
     with ThreadPoolExecutor(2) as pool:
         found = medians(
             {
                 "copy": lambda: list(pool.map(lambda i: np.copyto(into[i], x[i]), halves)),
-                "forward": lambda: fastrnn.forward(net, x, workers=2),
+                "forward": lambda: fastrnn.forward(net, rows, out=states, workers=2),
+                "forward_new": lambda: fastrnn.forward(net, rows, workers=2),
             }
         )
     return {name: 2 * x.nbytes / seconds / 1e9 for name, seconds in found.items()}
@@ -93,15 +95,26 @@ def ratios():
 
 
 def same_speed():
-    """Slowest over fastest time of a step, over W2 in +-[1e-3, 1e3]."""
-    x = np.random.default_rng(0).standard_normal((1024, 1000)).astype(np.float32)
+    """Time of a step over that of an ordinary one: at any W2, of subnormals, of ragged lengths."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1024, 1000)).astype(np.float32)
+    lengths = rng.integers(1, 1001, 1024)
+    one = np.float32
     nets = {
-        w2: fastrnn.RNN(np.float32(0.5), np.float32(w2))
+        w2: fastrnn.RNN(one(0.5), one(w2))
         for w2 in (1e-3, 0.1, 0.9, 1.0, 2.0, 30.0, 1e3, -1e-3, -1.0, -5.0, -1e3)
     }
     calls = {w2: lambda net=net: fastrnn.forward(net, x, workers=1) for w2, net in nets.items()}
-    calls = medians(calls)
-    return max(calls.values()) / min(calls.values())
+    tiny = x * one(1e-40)
+    calls["subnormal"] = lambda: fastrnn.forward(nets[0.9], tiny, workers=1)
+    calls["ragged"] = lambda: fastrnn.forward(nets[0.9], x, lengths=lengths, workers=1)
+    found = medians(calls)
+    times = [found[w2] for w2 in nets]
+    return {
+        "slowest_over_fastest_w2": max(times) / min(times),
+        "subnormal_over_ordinary": found["subnormal"] / found[0.9],
+        "ragged_over_full_step": found["ragged"] / found[0.9] * x.size / lengths.sum(),
+    }
 
 
 IMPORT = "import time; import numpy; s = time.perf_counter(); import fastrnn; {}"
@@ -132,7 +145,7 @@ def measure():
         "tanh_ns": {dtype: compute(dtype) for dtype in ("float32", "float64")},
         "bandwidth_gb_s": bandwidth(),
         **ratios(),
-        "slowest_over_fastest_w2": same_speed(),
+        **same_speed(),
         **{
             name: statistics.median(child(code) for _ in range(5)) for name, code in startup.items()
         },
@@ -152,10 +165,13 @@ def readable(found):
         [
             *lines,
             f"  memory: copy {speed['copy']:.1f} GB/s, forward {speed['forward']:.1f} GB/s "
-            f"= {speed['forward'] / speed['copy']:.2f} (goal 0.7)",
+            f"= {speed['forward'] / speed['copy']:.2f} (goal 0.7), "
+            f"into new memory {speed['forward_new']:.1f} GB/s",
             f"batch-major over time-major: {found['batch_major_over_time_major']:.2f} (goal 1.25)",
             f"two workers over one: {found['two_workers_over_one']:.2f} (goal 1.8)",
             f"slowest over fastest W2: {found['slowest_over_fastest_w2']:.2f} (goal 1.1)",
+            f"subnormals over ordinary numbers: {found['subnormal_over_ordinary']:.2f} (goal 1.1)",
+            f"a step of ragged lengths over one of full: {found['ragged_over_full_step']:.2f}",
             f"import above NumPy's: {found['import_s']:.3f} s (goal 0.1)",
             f"first call, cached: {found['first_call_s']:.2f} s (goal 0.6)",
             f"gradient of 4096 x 20000 above the input: {found['gradient_mib']:.0f} MiB (goal 64)",

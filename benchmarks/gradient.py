@@ -30,6 +30,27 @@ class LossAndGrad:
         fastrnn.loss_and_grad(self.net, self.x, self.y)
 
 
+class LossAndGradBudget:
+    """Memory and time under a budget, of inputs some 80 MB large."""
+
+    version = "1"
+    param_names = ("memory",)
+    params = ([1 << 20, 1 << 23, None],)
+
+    def setup(self, memory):
+        self.net = cases.neuron("float32")
+        self.x = cases.normal(1024, 20_000, dtype="float32")
+
+    def time_loss_and_grad(self, memory):
+        fastrnn.loss_and_grad(self.net, self.x, self.x, memory=memory)
+
+    def peakmem_loss_and_grad(self, memory):
+        fastrnn.loss_and_grad(self.net, self.x, self.x, memory=memory)
+
+    def peakmem_baseline(self, memory):
+        """What the process holds without it."""
+
+
 class LossAndGradCells:
     """The jobs that `benchmarks.peers` measures beside others."""
 

@@ -46,6 +46,22 @@ def float_array(name: str, value: ArrayLike) -> FloatArray:
     return np.require(array, array.dtype.newbyteorder("="), "A")
 
 
+def output_array(
+    name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray
+) -> FloatArray:
+    """``value`` if results of that shape and type can be written to it while inputs are read."""
+    if not isinstance(value, np.ndarray) or value.dtype != dtype:
+        got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"{name} must be a NumPy array of {dtype}, got {got}")
+    if value.shape != shape:
+        raise ValueError(f"{name} must have the shape of the result {shape}, got {value.shape}")
+    if not (value.flags.writeable and value.flags.aligned):
+        raise ValueError(f"{name} must be a writeable, aligned array")
+    if any(np.may_share_memory(value, array) for array in inputs):
+        raise ValueError(f"{name} must not share memory with an input")
+    return value
+
+
 def cast(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Finite ``array`` as ``dtype``; a value that would become inf or 0 there is refused."""
     with np.errstate(over="ignore", under="ignore"):

@@ -37,6 +37,8 @@ LEAST_CHUNKS = 8
 RUN_UP = 192
 # Where repairs stop helping, the rest is run in sequence.
 REPAIRS = 6
+# Bytes of working memory for a chunk: its lanes, sums, and states and gradients at its ends.
+CHUNK_BYTES = 512
 # Ends of the range of f; those that have none contract, if they do, from anywhere.
 RANGE = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "relu": (0.0, 1.0), "identity": (-1.0, 1.0)}
 
@@ -45,7 +47,9 @@ def suits(lanes: Lanes) -> bool:
     """Whether there are so few lanes, and so long ones, that chunks of them are faster."""
     few = 2 * REGISTER_BYTES // lanes.x.itemsize
     count = len(lanes.weights.w2) * len(lanes.x)
-    return 0 < count <= few and lanes.x.shape[1] >= LEAST_CHUNKS * CHUNK
+    long = lanes.x.shape[1] >= LEAST_CHUNKS * CHUNK
+    held = count * (lanes.x.shape[1] // CHUNK) * CHUNK_BYTES
+    return 0 < count <= few and long and (lanes.memory is None or held <= lanes.memory)
 
 
 def forward(lanes: Lanes, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:

@@ -7,7 +7,6 @@ may run in any order on any number of threads and the bits stay the same.
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,6 +16,7 @@ from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS, layer, neuron
 from fastrnn.kernels.sums import ordered_sum
 from fastrnn.lanes import Lanes, nets_side_by_side
+from fastrnn.memory import budget_too_small, check_memory
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
@@ -31,16 +31,21 @@ ACTIVATION_WORK = 16
 # threads, so that the order of the sum is the same on every machine.
 GROUP = 16
 LEAST_TILE = 64
-# A request below this is not held against the memory that is left.
-MEMORY_UNCHECKED = 1 << 28
 # Stands for an array that is not wanted; kernels may take its last axis apart.
 EMPTY = (0, 0, 0, 1)
 FEWER = "fewer sequences or nets a call"
 
 
-def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[FloatArray, FloatArray]:
+def forward(
+    job: Sequences, *, keep: bool, workers: int | None, states: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
     """States (K, B, T, H), empty unless ``keep``, and the last state (K, B, H)."""
-    states = _states(job) if keep else np.empty(EMPTY, job.dtype)
+    if not keep:
+        states = np.empty(EMPTY, job.dtype)
+    elif states is None:
+        states = _states(job)
+    elif job.is_ragged:
+        states[...] = 0
     if job.net.is_neuron:
         lanes = _lanes(job, workers)
         walk = chunks.forward if chunks.suits(lanes) else Lanes.forward
@@ -78,6 +83,7 @@ def backward(
     want_dx: bool,
     per_sequence: bool,
     workers: int | None,
+    memory: int | None = None,
 ) -> dict[str, FloatArray]:
     """Gradients with axes (K, B, ...), summed over B but for h0 and x unless ``per_sequence``.
 
@@ -88,7 +94,7 @@ def backward(
     dx = _zeros("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype, FEWER)
     if job.net.is_neuron:
         into_dx = dx[..., 0] if want_dx else None
-        lanes = _lanes(job, workers)
+        lanes = _lanes(job, workers, memory)
         walk = chunks.backward if chunks.suits(lanes) else Lanes.backward
         found, dh0 = walk(lanes, job.h0, upstream[..., 0], dlast, into_dx, fused=fused)
         if not per_sequence:
@@ -106,6 +112,8 @@ def backward(
     for name, weight in job.weights._asdict().items():
         sums[name] = _zeros(f"d{name}", (nets, rows, *weight.shape[1:]), np.float64, FEWER)
     dh0 = np.empty_like(job.h0)
+    held = sum(array.nbytes for array in sums.values())
+    workers = _affordable(job, count_workers(workers), memory, held)
     common = ACTIVATIONS[job.net.activation], *job.weights, job.x, job.h0, job.lengths
     rest = group, fused, upstream, dlast, *sums.values(), dx, dh0, want_dx
     blocks = _blocks(job, workers, group)
@@ -119,17 +127,20 @@ def backward(
     return sums | {"x": dx, "h0": dh0}
 
 
-def influence(job: Sequences, seed: FloatArray, *, workers: int | None) -> tuple[Scaled, Scaled]:
+def influence(
+    job: Sequences, seed: FloatArray, *, workers: int | None, memory: int | None = None
+) -> tuple[Scaled, Scaled]:
     """d(seed . h_T)/dx (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), for seeds (K, H)."""
     shape = job.size("KBTF")
     mantissa = _zeros("influences", shape, job.dtype, FEWER)
     exponent = _zeros("influences", shape, np.float64, FEWER)
     if job.net.is_neuron:
         seeds = np.broadcast_to(seed[:, None], job.h0.shape)
-        lanes = _lanes(job, workers)
+        lanes = _lanes(job, workers, memory)
         by_h0, power = lanes.influence(job.h0, seeds, mantissa[..., 0], exponent[..., 0])
         return Scaled(mantissa, exponent), Scaled(by_h0.astype(job.dtype), power)
     mantissa0, exponent0 = np.empty_like(job.h0), np.empty(job.h0.shape)
+    workers = _affordable(job, count_workers(workers), memory, 0)
     w1, w2, b, _, _ = job.weights
     common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
     rest = seed, mantissa, exponent, mantissa0, exponent0
@@ -142,9 +153,10 @@ def influence(job: Sequences, seed: FloatArray, *, workers: int | None) -> tuple
     return Scaled(mantissa, exponent), Scaled(mantissa0, exponent0)
 
 
-def _lanes(job: Sequences, workers: int | None) -> Lanes:
+def _lanes(job: Sequences, workers: int | None, memory: int | None = None) -> Lanes:
     activation = ACTIVATIONS[job.net.activation]
-    return Lanes(activation, job.weights, job.x[..., 0], job.lengths, count_workers(workers))
+    x, threads = job.x[..., 0], count_workers(workers)
+    return Lanes(activation, job.weights, x, job.lengths, threads, memory)
 
 
 def _blocks(job: Sequences, workers: int | None, group: int = 1) -> list[Block]:
@@ -170,8 +182,7 @@ def _states(job: Sequences) -> FloatArray:
     What is computed side by side then lies side by side, nets or sequences.
     """
     what, hint = "states", FEWER + " or keep='last' in forward"
-    ragged = bool((job.lengths != job.x.shape[1]).any())
-    make = _zeros if ragged else _empty
+    make = _zeros if job.is_ragged else _empty
     axes = "KBTH"
     if job.net.is_neuron and abs(job.x.strides[0]) < abs(job.x.strides[1]):
         axes = "TBKH" if nets_side_by_side(job.net.bank_size, job.dtype) else "KTBH"
@@ -180,38 +191,25 @@ def _states(job: Sequences) -> FloatArray:
 
 
 def _empty(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:
-    _check_memory(what, shape, dtype, instead)
+    check_memory(what, shape, dtype, instead)
     return np.empty(shape, dtype)
 
 
 def _zeros(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:
-    _check_memory(what, shape, dtype, instead)
+    check_memory(what, shape, dtype, instead)
     return np.zeros(shape, dtype)
 
 
-def _check_memory(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> None:
-    """MemoryError before anything is allocated that would not fit."""
-    needed = math.prod(shape) * np.dtype(dtype).itemsize
-    if needed > MEMORY_UNCHECKED and needed > (available := _available_memory()):
-        raise MemoryError(
-            f"{what} of shape {shape} need {needed / 1e9:.3g} GB, {available / 1e9:.3g} GB are "
-            f"available; use {instead}"
-        )
-
-
-def _available_memory() -> float:
-    """Bytes this process may still take, by the system and the control group; inf if unknown."""
-    available = math.inf
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                available = 1024.0 * int(line.split()[1])
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        available = min(available, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    return available
+def _affordable(job: Sequences, workers: int, memory: int | None, held: int) -> int:
+    """As many of the workers as a budget allows a layer, beside the bytes that are held anyhow."""
+    if memory is None:
+        return workers
+    hidden, steps = job.net.hidden_size, job.x.shape[1]
+    rows = 2 * _tile(job) + steps // _tile(job) + 2 + hidden + job.net.input_size
+    each = rows * hidden * job.dtype.itemsize + 64 * hidden
+    if (affordable := (memory - held) // each) < 1:
+        raise budget_too_small(memory, held + each)
+    return min(workers, int(affordable))
 
 
 def _tile(job: Sequences) -> int:

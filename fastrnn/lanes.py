@@ -7,10 +7,11 @@ cut in time too: state, gradient and sums are carried from one slice to the next
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import Activation, neuron
 from fastrnn.kernels.memory import REGISTER_BYTES
+from fastrnn.memory import budget_too_small
 from fastrnn.rnn import Weights
 from fastrnn.threads import share
 
@@ -25,13 +27,30 @@ from fastrnn.threads import share
 SLICE = 128 * neuron.SEGMENT
 # Steps times lanes of one call: some 20 ms, so that Ctrl-C is heard.
 LANE_STEPS = 1 << 23
-# Steps recomputed at a time, a divisor of neuron.SEGMENT, and vectors of a block on the way back:
-# its inputs, states, slopes and gradients just fit into a core's second cache.
-TILE = neuron.SEGMENT // 2
-VECTORS_BACK = 4
-# Where lanes lie side by side, of narrow rows each would be in another page: up to 3 times as long.
-TILE_IN_ROWS = neuron.SUM_STEPS
-VECTORS_IN_ROWS = 64
+# Bytes of working memory for a lane, beside tiles: sums in float64, weights, places.
+LANE_BYTES = 256
+
+
+class Block(NamedTuple):
+    """Vectors of lanes that a thread advances side by side, in tiles of some steps."""
+
+    vectors: int
+    tile: int
+    workers: int = 1
+
+
+# Vectors hide each other's latency. A processor foresees the 16 rows that a vector of lanes is
+# read from, but not the 128 of 8 vectors: each must be read for long. Tiles of 32 steps took 1.5
+# times as long from memory.
+FORWARD = Block(8, 528)
+# Inputs, states, slopes and gradients just fit into a core's second cache.
+BACK = Block(4, neuron.SEGMENT // 2)
+# Where lanes lie side by side in memory, they are not gathered in tiles, and more of them make
+# long rows, which stream by themselves: of narrow ones each is in another page, 3 times as slow.
+FORWARD_IN_ROWS = Block(64, 64)
+BACK_IN_ROWS = Block(64, neuron.SUM_STEPS)
+# A tile holds whole sums, and a segment whole tiles.
+TILES = [tile for tile in range(neuron.SEGMENT, 0, -neuron.SUM_STEPS) if neuron.SEGMENT % tile == 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +62,8 @@ class Lanes:
     x: FloatArray
     lengths: NDArray[np.int64]
     workers: int
+    memory: int | None = None
+    """Bytes of working memory a call may use; unbounded use is some MB a thread."""
     chosen: NDArray[np.int64] | None = None
     """Lanes to run, where not all of them: others keep what they are given."""
 
@@ -53,9 +74,8 @@ class Lanes:
         for part, steps in self._slices():
             before = self.activation, w1, w2, b, _view(part.x), h, part.lengths, self._order
             out = _view(h if states is None else states[..., steps])
-            after = states is not None, out, h
-            most_vectors = VECTORS_IN_ROWS if self._in_rows else neuron.VECTORS
-            part._share(neuron.forward, most_vectors, before, after)
+            block = part._block(FORWARD_IN_ROWS if self._in_rows else FORWARD, 1)
+            part._share(neuron.forward, block, before, (states is not None, out, h))
         return h
 
     def backward(
@@ -79,11 +99,10 @@ class Lanes:
             view, lengths = _view(part.x), part.lengths
             before = self.activation, *self.weights, view, start, lengths, self._order
             out = _view(dh if dx is None else dx[..., steps])
-            tile, vectors = TILE, VECTORS_BACK
-            if self._in_rows and not nets_side_by_side(len(self.weights.w2), self.x.dtype):
-                tile, vectors = TILE_IN_ROWS, VECTORS_IN_ROWS
-            after = tile, fused, _view(upstream[..., steps]), dh, sums, out, dx is not None
-            part._share(neuron.backward, vectors, before, after)
+            bank = nets_side_by_side(len(self.weights.w2), self.x.dtype)
+            block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, 4)
+            after = fused, _view(upstream[..., steps]), dh, sums, out, dx is not None
+            part._share(neuron.backward, block, before, after)
         return sums, dh
 
     def influence(
@@ -99,24 +118,50 @@ class Lanes:
         for part, steps, start in self._slices_back(h0):
             before = self.activation, w1, w2, b, _view(part.x), start, part.lengths, self._order
             out = _view(mantissa[..., steps]), _view(exponent[..., steps])
-            part._share(neuron.influence, VECTORS_BACK, before, (TILE, *out, dh, power, rest))
+            part._share(neuron.influence, part._block(BACK, 4), before, (*out, dh, power, rest))
         return dh, power + rest
+
+    def _block(self, wanted: Block, tiles: int) -> Block:
+        """The block wanted, or less where a budget asks for it; it holds so many tiles."""
+        lanes, size = len(self._order), self.x.itemsize
+        n = REGISTER_BYTES // size
+        vectors = min(wanted.vectors, max(1, -(-lanes // (n * self.workers))))
+        if self.memory is None:
+            return Block(vectors, wanted.tile, self.workers)
+        steps = self.x.shape[1]
+        held = lanes * LANE_BYTES
+
+        def needed(vectors: int, tile: int, workers: int) -> int:
+            lane = size * (tiles * tile + -(-steps // tile)) + LANE_BYTES
+            return int(held + workers * vectors * n * lane)
+
+        choices = itertools.product(
+            range(self.workers, 0, -1),
+            sorted({max(1, vectors >> shift) for shift in range(7)}, reverse=True),
+            [tile for tile in TILES if tile <= wanted.tile],
+        )
+        costs = []
+        for workers, count, tile in choices:
+            costs.append(needed(count, tile, workers))
+            if costs[-1] <= self.memory:
+                return Block(count, tile, workers)
+        raise budget_too_small(self.memory, min(costs))
 
     def _share(
         self,
         kernel: Callable[..., None],
-        most_vectors: int,
+        block: Block,
         before: tuple[Any, ...],
         after: tuple[Any, ...],
     ) -> None:
         """Call a kernel until all blocks of lanes are done."""
-        lanes, n = len(self._order), REGISTER_BYTES // self.x.itemsize
-        vectors = min(most_vectors, max(1, -(-lanes // (n * self.workers))))
-        most = max(1, LANE_STEPS // (vectors * n * max(1, self.x.shape[1])))
+        vectors, tile, workers = block
+        lanes = vectors * (REGISTER_BYTES // self.x.itemsize)
+        most = max(1, LANE_STEPS // (lanes * max(1, self.x.shape[1])))
         share(
-            lambda turns: kernel(*before, vectors, turns, most, *after),
-            -(-lanes // (vectors * n)),
-            self.workers,
+            lambda turns: kernel(*before, vectors, turns, most, tile, *after),
+            -(-len(self._order) // lanes),
+            workers,
         )
 
     @cached_property
@@ -133,7 +178,8 @@ class Lanes:
         lanes = np.arange(nets * batch_size)
         if nets_side_by_side(nets, self.x.dtype):
             lanes = lanes.reshape(nets, batch_size).T.ravel()
-        if batch_size == 0 or (self.lengths == self.x.shape[1]).all():
+        # Side-by-side lanes stay so: it costs less than steps past the end of some.
+        if self._in_rows or batch_size == 0 or (self.lengths == self.x.shape[1]).all():
             return lanes
         return lanes[np.argsort(-self.lengths[lanes % batch_size], kind="stable")]
 

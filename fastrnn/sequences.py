@@ -50,6 +50,11 @@ class Sequences:
         return ("w1", "w2", "b", "w3", "b3") if self.net.has_readout else ("w1", "w2", "b")
 
     @property
+    def is_ragged(self) -> bool:
+        """Whether some sequence is shorter than x is long."""
+        return bool((self.lengths != self.x.shape[1]).any())
+
+    @property
     def predictions(self) -> int:
         """Number of predictions of one net within the sequences' lengths."""
         return int(self.lengths.sum()) * self.net.output_size
@@ -73,6 +78,10 @@ class Sequences:
     def visible(self, array: FloatArray, axes: str) -> FloatArray:
         """``array`` without those of its ``axes`` that the caller does not see."""
         return array[tuple(0 if axis in self.absent else slice(None) for axis in axes)]
+
+    def whole(self, array: FloatArray, axes: str) -> FloatArray:
+        """``array`` as the caller sees it, as a view with all ``axes``."""
+        return array[tuple(None if axis in self.absent else slice(None) for axis in axes)]
 
     def named(self, axes: str) -> tuple[str, tuple[int, ...]]:
         """Those of ``axes`` that the caller sees, in words and as a shape."""

@@ -204,3 +204,22 @@ def test_a_net_keeps_its_weights():
 )  # fmt: skip
 def test_repr(net, text):
     assert repr(net) == text
+
+
+@pytest.mark.parametrize("kind", cases.NETS)
+@pytest.mark.parametrize("keep", ["all", "last"])
+def test_states_are_written_where_the_caller_wants_them(kind, keep):
+    net = cases.NETS[kind]("tanh", "float32")
+    x, lengths = cases.inputs(net, 20, 30, "float32"), np.arange(1, 21)
+    expected = fastrnn.forward(net, x, lengths=lengths, keep=keep)
+    for order in "CF":
+        out = np.full(expected.shape, np.nan, "float32", order)
+        assert fastrnn.forward(net, x, lengths=lengths, keep=keep, out=out) is out
+        assert out.tobytes() == expected.tobytes()
+
+
+def test_states_of_one_sequence_are_written_where_the_caller_wants_them():
+    net, x = cases.neuron(), np.linspace(0, 1, 30)
+    out = np.empty(30)
+    assert fastrnn.forward(net, x, out=out) is out
+    assert out.tobytes() == fastrnn.forward(net, x).tobytes()

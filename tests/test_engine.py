@@ -59,10 +59,40 @@ def test_same_bits_for_any_tile(kind, monkeypatch):
     results = set()
     for tile in (32, 64, 2112, 8192):
         monkeypatch.setattr(engine, "_tile", lambda job, tile=tile: tile)
-        monkeypatch.setattr(lanes, "TILE", tile)
+        monkeypatch.setattr(lanes, "BACK", lanes.Block(4, tile))
         _, grad = fastrnn.loss_and_grad(net, x, y, wrt=("w2", "x"))
         influence = fastrnn.influence(net, x).mantissa
         results.add((grad.w2.tobytes(), grad.x.tobytes(), influence.tobytes()))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("kind", ["neuron", "bank", "layer"])
+def test_same_bits_in_any_memory(kind):
+    net = cases.NETS[kind]("tanh", "float32")
+    x = cases.inputs(net, 40, 3000, "float32")
+    y = np.zeros_like(fastrnn.predict(net, x))
+
+    def gradients(memory):
+        _, grad = fastrnn.loss_and_grad(net, x, y, wrt=("w2", "x"), workers=2, memory=memory)
+        up = fastrnn.backward(net, x, y + 1, memory=memory)
+        influence = fastrnn.influence(net, x, workers=2, memory=memory)
+        return [a.tobytes() for a in (grad.w2, grad.x, up.w1, influence.mantissa)]
+
+    with pytest.raises(ValueError, match="memory must be at least") as error:
+        gradients(1)
+    least = int(str(error.value).split()[5])
+    assert gradients(least) == gradients(8 * least) == gradients(1 << 30) == gradients(None)
+    with pytest.raises(ValueError, match=f"at least {least} bytes for this job, got {least - 1}"):
+        gradients(least - 1)
+
+
+def test_same_bits_of_one_sequence_in_any_memory():
+    net = fastrnn.RNN(0.5, 0.9)
+    x = cases.inputs(net, 1, 100_000)
+    results = {
+        fastrnn.loss_and_grad(net, x, x, memory=memory)[1].w2.tobytes()
+        for memory in (90_000, 200_000, 1_000_000, None)
+    }
     assert len(results) == 1
 
 
@@ -95,6 +125,29 @@ def test_same_bits_alone_and_at_any_place_in_a_batch(dtype):
         assert alone.w2 / 70 == pytest.approx(grad.w2[i], rel=4 * float(np.finfo(dtype).eps))
     for size in range(1, 18):
         assert fastrnn.forward(net, x[:size]).tobytes() == together[:size].tobytes()
+
+
+@pytest.mark.parametrize("bank", [None, 3, 20])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_same_bits_of_any_number_of_lanes_side_by_side(bank, dtype):
+    net = cases.neuron("tanh", dtype, bank=bank)
+    x = cases.inputs(net, 70, 100, dtype)
+    lengths = np.arange(31, 101)
+    states = fastrnn.forward(net, x)
+    padded = fastrnn.forward(net, x, lengths=lengths)
+    options = {"per_sequence": True, "wrt": ("w2", "x", "h0")}
+    grad = fastrnn.backward(net, x, states, **options)
+    for size in (*range(1, 34), 70):
+        rows = np.ascontiguousarray(x[:size].T).T
+        up = states[..., :size, :]
+        found = fastrnn.forward(net, rows)
+        assert found.tobytes() == up.tobytes()
+        some = fastrnn.backward(net, rows, found, **options)
+        assert some.w2.tobytes() == grad.w2[..., :size].tobytes()
+        assert some.x.tobytes() == grad.x[..., :size, :].tobytes()
+        assert some.h0.tobytes() == grad.h0[..., :size].tobytes()
+        found = fastrnn.forward(net, rows, lengths=lengths[:size])
+        assert found.tobytes() == padded[..., :size, :].tobytes()
 
 
 @pytest.mark.parametrize("kind", cases.NETS)

@@ -84,6 +84,15 @@ WRONG_OPTIONS = [
     (lambda: fastrnn.influence(LAYER, XF, v=np.ones(3)), ValueError, r"v must have shape \(output_size,\) = \(4,\), got \(3,\)"),
     (lambda: fastrnn.forward(fastrnn.RNN(1.0, 1e300), X.astype(np.float32)), ValueError, "w2 must be representable in float32, got 1e\\+300"),
     (lambda: fastrnn.forward(fastrnn.RNN(1.0, 1e-300), X.astype(np.float32)), ValueError, "w2 must be representable in float32, got 1e-300"),
+    (lambda: fastrnn.forward(NEURON, X, out=np.zeros((3, 4))), ValueError, r"out must have the shape of the result \(3, 5\), got \(3, 4\)"),
+    (lambda: fastrnn.forward(NEURON, X, out=np.zeros((3, 5), "f")), TypeError, "out must be a NumPy array of float64, got float32"),
+    (lambda: fastrnn.forward(NEURON, X, out=[0.0]), TypeError, "out must be a NumPy array of float64, got list"),
+    (lambda: fastrnn.forward(NEURON, X, out=X), ValueError, "out must not share memory with an input"),
+    (lambda: fastrnn.forward(NEURON, X, out=np.broadcast_to(0.0, (3, 5))), ValueError, "out must be a writeable, aligned array"),
+    (lambda: fastrnn.influence(NEURON, X, memory=0), ValueError, "memory must be a positive number of bytes, got 0"),
+    (lambda: fastrnn.influence(NEURON, X, memory=1e6), TypeError, "memory must be a whole number of bytes, got float"),
+    (lambda: fastrnn.influence(NEURON, X, memory=True), TypeError, "memory must be a number of bytes, got a bool"),
+    (lambda: fastrnn.influence(LAYER, XF, memory=10), ValueError, "memory must be at least [0-9]+ bytes for this job, got 10"),
 ]  # fmt: skip
 
 

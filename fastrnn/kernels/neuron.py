@@ -6,7 +6,7 @@ at most ``most`` of them, from the counters ``turns`` that all calls of a job sh
 
     f         activation                        lanes    order of the lanes
     x         (B, T): a view, see below         h0       (K, B, 1): state before the first step
-    lengths   (B,): steps of each sequence      tile     steps recomputed at a time
+    lengths   (B,): steps of each sequence      tile     steps of a tile
 
 Arrays of any layout come as views: the address of the first number, then the strides of their
 axes in numbers. One compiled kernel serves them all.
@@ -56,12 +56,6 @@ from fastrnn.kernels.tiles import (
 )
 from fastrnn.kernels.turns import finish, take
 
-# Vectors a block advances side by side; they hide each other's latency. Where lanes lie side by
-# side in memory, more of them make long rows, which stream by themselves.
-VECTORS = 8
-# Steps of a tile. A processor foresees the 16 rows that a vector of lanes is read from, but not
-# the 128 of a block: each must be read for long. 32 steps took 1.5 times as long from memory.
-STEPS, LEAST_STEPS = 528, 64
 # Steps whose sums are added up in the arrays' own type.
 SUM_STEPS = 32
 # Steps whose sums are added up before they meet those of other segments. No power of two: a
@@ -72,7 +66,9 @@ SUMS = ("w1", "w2", "b", "w3", "b3", "loss")
 
 
 @kernel
-def forward(f, w1, w2, b, x, h0, lengths, lanes, vectors, turns, most, keep, states, last_states):
+def forward(
+    f, w1, w2, b, x, h0, lengths, lanes, vectors, turns, most, tile, keep, states, last_states
+):  # fmt: skip
     """States, a view (K, B, T), where ``keep``, and always the last state (K, B, 1)."""
     inputs, outputs = numbers_at(x[0], h0), numbers_at(states[0], h0)
     block = vectors * lanes_of(h0)
@@ -80,7 +76,6 @@ def forward(f, w1, w2, b, x, h0, lengths, lanes, vectors, turns, most, keep, sta
     x_offsets, x_layouts = integers(block), integers(vectors)
     offsets, layouts = integers(block), integers(vectors)
     weights, remaining = numbers(h0, 3 * block), numbers(h0, block)
-    tile = STEPS if vectors <= VECTORS else LEAST_STEPS
     h, rows, tile_offsets = numbers(h0, block), numbers(h0, tile * block), sequence(block)
     for _ in range(most):
         start = block * take(turns)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from fastrnn import engine
 from fastrnn.checks import float_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, split_upstream
+from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
@@ -23,6 +24,7 @@ def backward(
     wrt: Iterable[str] | str = ("w1", "w2", "b"),
     per_sequence: bool = False,
     workers: int | None = None,
+    memory: int | None = None,
 ) -> Gradient:
     r"""Vector-Jacobian product of the states with an upstream gradient.
 
@@ -47,6 +49,9 @@ def backward(
         Keep the batch axis of the weights' gradients instead of summing over it.
     workers : int, optional
         Threads; see `set_workers`.
+    memory : int, optional
+        Bytes of working memory, beside inputs and results; by default some MB a thread. A
+        smaller budget costs time, and changes no bit of the result.
 
     Returns
     -------
@@ -85,5 +90,6 @@ def backward(
         want_dx="x" in wanted,
         per_sequence=per_sequence,
         workers=workers,
+        memory=byte_budget(memory),
     )
     return collect(job, arrays, wanted, per_sequence)

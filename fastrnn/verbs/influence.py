@@ -5,6 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastrnn import engine
+from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import sequences
@@ -18,6 +19,7 @@ def influence(
     h0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     workers: int | None = None,
+    memory: int | None = None,
 ) -> Scaled:
     r"""Derivative of the last prediction by every input, at any magnitude.
 
@@ -37,6 +39,9 @@ def influence(
         Steps of each sequence where they differ; T is each sequence's own last step.
     workers : int, optional
         Threads; see `set_workers`.
+    memory : int, optional
+        Bytes of working memory, beside inputs and results; by default some MB a thread. A
+        smaller budget costs time, and changes no bit of the result.
 
     Returns
     -------
@@ -69,6 +74,6 @@ def influence(
     1.000e-200000
     """
     job = sequences(net, x, h0=h0, lengths=lengths)
-    by_x, _ = engine.influence(job, job.output_seed(v), workers=workers)
+    by_x, _ = engine.influence(job, job.output_seed(v), workers=workers, memory=byte_budget(memory))
     axes = "KBTX"
     return Scaled(job.visible(by_x.mantissa, axes), job.visible(by_x.exponent, axes))

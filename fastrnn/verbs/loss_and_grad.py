@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from fastrnn import engine
 from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
 from fastrnn.gradient import Gradient, collect
+from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
@@ -26,6 +27,7 @@ def loss_and_grad(
     wrt: Iterable[str] | str | None = None,
     per_sequence: bool = False,
     workers: int | None = None,
+    memory: int | None = None,
 ) -> tuple[FloatArray, Gradient]:
     r"""Loss of the predictions, and its gradients, in one pass that stores no trajectory.
 
@@ -54,6 +56,9 @@ def loss_and_grad(
         it: each sequence's share of the whole.
     workers : int, optional
         Threads; see `set_workers`.
+    memory : int, optional
+        Bytes of working memory, beside inputs and results; by default some MB a thread. A
+        smaller budget costs time, and changes no bit of the result.
 
     Returns
     -------
@@ -92,6 +97,7 @@ def loss_and_grad(
         want_dx="x" in wanted,
         per_sequence=per_sequence,
         workers=workers,
+        memory=byte_budget(memory),
     )
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
