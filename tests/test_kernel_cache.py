@@ -109,7 +109,12 @@ def test_no_jit_gives_the_same_value(package, cache):
     result = subprocess.run(
         [sys.executable, "-c", program],
         cwd=package,
-        env={**os.environ, "PYTHONPATH": str(package), "NUMBA_DISABLE_JIT": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(package),
+            "NUMBA_DISABLE_JIT": "1",
+            "FASTRNN_CACHE_DIR": str(cache),
+        },
         capture_output=True,
         text=True,
         check=True,

@@ -18,7 +18,8 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,25 @@ def part(function: Callable[..., Any]) -> Any:
 
 
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:
-    # Vectors exist only in compiled code: NUMBA_DISABLE_JIT is for the callers' own functions.
+    with _jit_enabled():
+        dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    compile_ = dispatcher.compile
+
+    # Functions that depend on a type are made only now.
+    def compile_enabled(signature: Any) -> Any:
+        with _jit_enabled():
+            return compile_(signature)
+
+    dispatcher.compile = compile_enabled
+    return dispatcher
+
+
+@contextmanager
+def _jit_enabled() -> Iterator[None]:
+    """Vectors exist only in compiled code: NUMBA_DISABLE_JIT is for the callers' own functions."""
     disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
     try:
-        return numba.njit(nogil=True, error_model="numpy", **options)(function)
+        yield
     finally:
         config.DISABLE_JIT = disabled
 
