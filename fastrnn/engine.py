@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from fastrnn import chunks
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import ACTIVATIONS, layer, neuron
+from fastrnn.kernels import ACTIVATIONS, exact, layer, neuron
 from fastrnn.kernels.sums import ordered_sum
 from fastrnn.lanes import Lanes, nets_side_by_side
 from fastrnn.memory import budget_too_small, check_memory
@@ -25,6 +25,8 @@ Block = tuple[int, int, int, int]
 
 # Multiply-adds of one call on a layer: about 50 ms, so that Ctrl-C is heard.
 BLOCK_WORK = 1 << 22
+# The same of numbers of any magnitude, which take 50 times as long.
+EXACT_WORK = 1 << 16
 # A step of activation and derivative costs about as much as this many multiply-adds.
 ACTIVATION_WORK = 16
 # Sequences of a layer that share a weight-gradient sum. A constant, and not a share of the
@@ -153,20 +155,76 @@ def influence(
     return Scaled(mantissa, exponent), Scaled(mantissa0, exponent0)
 
 
+def forward_scaled(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled, Scaled]:
+    """As `forward`, of states of any magnitude; past a sequence's length they are 0."""
+    shape = job.size("KBTH") if keep else EMPTY
+    states, powers = (_zeros("states", shape, dtype, FEWER) for dtype in (job.dtype, np.float64))
+    last, last_powers = np.empty_like(job.h0), np.empty(job.h0.shape)
+    w1, w2, b, _, _ = job.weights
+    common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
+    run(
+        lambda block: exact.forward(*common, block, keep, states, powers, last, last_powers),
+        _blocks(job, workers, work=EXACT_WORK),
+        workers,
+    )
+    return Scaled(states, powers), Scaled(last, last_powers)
+
+
+def backward_scaled(
+    job: Sequences,
+    upstream: FloatArray,
+    dlast: FloatArray,
+    *,
+    fused: bool,
+    want_dx: bool,
+    per_sequence: bool,
+    workers: int | None,
+) -> tuple[dict[str, Scaled], dict[str, FloatArray]]:
+    """As `backward`, of numbers of any magnitude, and |sum| / sum of |terms| of each weight."""
+    nets, batch_size, _ = job.h0.shape
+    shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
+    sums = {
+        name: _zeros(f"d{name}", (nets, batch_size, *shape, exact.SUM), np.float64, FEWER)
+        for name, shape in shapes.items()
+    }
+    shape = job.size("KBTF") if want_dx else EMPTY
+    dx, dx_powers = (_zeros("dx", shape, dtype, FEWER) for dtype in (job.dtype, np.float64))
+    dh0, dh0_powers = np.empty(job.h0.shape), np.empty(job.h0.shape)
+    common = ACTIVATIONS[job.net.activation], *job.weights, job.x, job.h0, job.lengths, _tile(job)
+    rest = fused, upstream, dlast, *sums.values(), dx, dx_powers, dh0, dh0_powers, want_dx
+    run(
+        lambda block: exact.backward(*common, block, *rest),
+        _blocks(job, workers, work=EXACT_WORK),
+        workers,
+    )
+    found, left = {}, {}
+    for name, array in sums.items():
+        total, lost, size, power = np.moveaxis(array, -1, 0)
+        value, terms = Scaled(total + lost, power), Scaled(size, power)
+        if not per_sequence:
+            value, terms = value.sum(axis=1), terms.sum(axis=1)
+        found[name] = value.astype(job.dtype)
+        left[name] = np.where(terms.sign == 0, 1.0, (abs(value) / terms).to_float())
+    found |= {"x": Scaled(dx, dx_powers), "h0": Scaled(dh0, dh0_powers).astype(job.dtype)}
+    return found, left
+
+
 def _lanes(job: Sequences, workers: int | None, memory: int | None = None) -> Lanes:
     activation = ACTIVATIONS[job.net.activation]
     x, threads = job.x[..., 0], count_workers(workers)
     return Lanes(activation, job.weights, x, job.lengths, threads, memory)
 
 
-def _blocks(job: Sequences, workers: int | None, group: int = 1) -> list[Block]:
+def _blocks(
+    job: Sequences, workers: int | None, group: int = 1, work: int | None = None
+) -> list[Block]:
     """Nets x sequences of a layer in blocks of bounded work, whole groups of sequences each."""
     nets, batch_size, _ = job.h0.shape
     _, steps, inputs = job.x.shape
     lane_work = max(1, steps * job.net.hidden_size * (job.net.hidden_size + inputs))
     lane_work += ACTIVATION_WORK * steps * job.net.hidden_size
     share = -(-nets * batch_size // count_workers(workers))
-    lanes = max(1, min(BLOCK_WORK // lane_work, share))
+    lanes = max(1, min((work or BLOCK_WORK) // lane_work, share))
     sequences = min(batch_size, group * max(1, lanes // group)) or 1
     k = max(1, lanes // sequences)
     return [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastrnn.checks import FloatArray, require_shape
+from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 
 # Axes of each gradient, without those that come of the bank and of the batch.
@@ -19,16 +22,20 @@ class Gradient:
 
     Each has the shape of its thing, after the bank axis K where the net is a bank (a weight
     that the bank shares has a gradient for every net), and after the batch axis B where
-    ``per_sequence`` was asked for.
+    ``per_sequence`` was asked for. With ``scaled=True`` they are `Scaled`, else ndarrays.
+
+    ``cancellation``, there with ``scaled=True``, holds for each weight |sum| over the sum of its
+    terms' absolute values: 1 where all terms have one sign, and 1e-10 where ten digits cancel.
     """
 
-    w1: FloatArray | None = None
-    w2: FloatArray | None = None
-    b: FloatArray | None = None
-    w3: FloatArray | None = None
-    b3: FloatArray | None = None
-    x: FloatArray | None = None
-    h0: FloatArray | None = None
+    w1: Any = None
+    w2: Any = None
+    b: Any = None
+    w3: Any = None
+    b3: Any = None
+    x: Any = None
+    h0: Any = None
+    cancellation: Gradient | None = None
 
 
 def split_upstream(job: Sequences, dh: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -41,13 +48,33 @@ def split_upstream(job: Sequences, dh: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def collect(
-    job: Sequences, arrays: dict[str, FloatArray], wanted: tuple[str, ...], per_sequence: bool
+    job: Sequences, arrays: Mapping[str, Any], wanted: tuple[str, ...], per_sequence: bool
 ) -> Gradient:
     """The wanted gradients with the axes the caller sees; weights' come with (K, [B,] ...)."""
     fields = {}
     with np.errstate(over="ignore"):
         for name in wanted:
-            keeps_batch = per_sequence or name in ("x", "h0")
-            axes = ("KB" if keeps_batch else "K") + AXES[name]
+            axes = _axes(name, per_sequence)
             fields[name] = job.visible(arrays[name].astype(job.dtype, copy=False), axes)
     return Gradient(**fields)
+
+
+def collect_scaled(
+    job: Sequences,
+    found: tuple[Mapping[str, Scaled], Mapping[str, FloatArray]],
+    wanted: tuple[str, ...],
+    per_sequence: bool,
+    scale: float = 1.0,
+) -> Gradient:
+    """The same of Scaled numbers, times a factor, with their cancellation."""
+    arrays, left = found
+    one = job.dtype.type(scale)
+    fields = {name: job.visible(one * arrays[name], _axes(name, per_sequence)) for name in wanted}
+    cancellation = {
+        name: job.visible(left[name], _axes(name, per_sequence)) for name in wanted if name in left
+    }
+    return Gradient(**fields, cancellation=Gradient(**cancellation))
+
+
+def _axes(name: str, per_sequence: bool) -> str:
+    return ("KB" if per_sequence or name in ("x", "h0") else "K") + AXES[name]

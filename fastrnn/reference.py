@@ -1,7 +1,8 @@
 """The verbs in plain NumPy: slow, obvious, and the definition of right.
 
-Every function has the arguments and results of the verb of its name (but for ``workers``, ``memory``
-and ``out``) and stores what it needs as it goes. Compare a result with it, or read it to learn what is computed.
+Every function has the arguments and results of the verb of its name, but for ``workers``,
+``memory``, ``out`` and ``scaled``, and stores what it needs as it goes. Compare a result with
+it, or read it to learn what is computed.
 The axes are always (K, B, T, F or H or O): nets, sequences, steps, inputs or units or outputs.
 
 Examples

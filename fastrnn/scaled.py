@@ -9,7 +9,7 @@ from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 LN_2 = math.log(2.0)
 LOG10_2 = math.log10(2.0)
@@ -110,6 +110,10 @@ class Scaled:
         binades = np.clip(self.exponent, -FLOAT_BINADES, FLOAT_BINADES).astype(np.int32)
         with np.errstate(over="ignore", under="ignore"):
             return np.ldexp(self.mantissa, binades)
+
+    def astype(self, dtype: DTypeLike) -> Scaled:
+        """With the mantissa rounded to another float type."""
+        return Scaled(self.mantissa.astype(dtype), self.exponent)
 
     def sum(self, axis: int | tuple[int, ...] | None = None) -> Scaled:
         """Sum over ``axis`` (all axes by default), aligned to the largest exponent."""

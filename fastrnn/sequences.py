@@ -75,7 +75,7 @@ class Sequences:
         """Those of ``axes`` that the caller sees."""
         return "".join(axis for axis in axes if axis not in self.absent)
 
-    def visible(self, array: FloatArray, axes: str) -> FloatArray:
+    def visible(self, array: Any, axes: str) -> Any:
         """``array`` without those of its ``axes`` that the caller does not see."""
         return array[tuple(0 if axis in self.absent else slice(None) for axis in axes)]
 

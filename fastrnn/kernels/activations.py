@@ -328,6 +328,10 @@ SLOPE_SCALED = {
 }
 
 
+# f(2**e m) = 2**e f(m).
+HOMOGENEOUS = ("relu", "identity")
+
+
 class ActivationType(types.Type):
     """The type of one activation function."""
 
@@ -364,3 +368,14 @@ def _of_activation(table):
 activate = _of_activation(VALUE)
 with_slope = _of_activation(WITH_SLOPE)
 slope_scaled = _of_activation(SLOPE_SCALED)
+
+
+def is_homogeneous(f):
+    """Whether f(2**e m) = 2**e f(m)."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(is_homogeneous, jit_options={"forceinline": True})
+def _typed_is_homogeneous(f):
+    found = f.activation in HOMOGENEOUS
+    return lambda f: found

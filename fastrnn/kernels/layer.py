@@ -127,12 +127,12 @@ def influence(
                         slope, slope_power = _slope_scaled(f, z[t - start, unit])
                         dz[unit], shift = normalise(dh[unit] * slope)
                         dz_power[unit] = dh_power[unit] + (slope_power + shift)
-                    power, rest = _add_exactly(power, rest, _offset(dz, dz_power))
-                    _pull_scaled(w1[k], dz, dz_power, dx, dx_power)
+                    power, rest = add_offset(power, rest, take_offset(dz, dz_power))
+                    pull_scaled(w1[k], dz, dz_power, dx, dx_power)
                     for column in range(dx.size):
                         mantissa[k, i, t, column] = dx[column]
                         exponent[k, i, t, column] = power + (rest + dx_power[column])
-                    _pull_scaled(w2[k], dz, dz_power, dh, dh_power)
+                    pull_scaled(w2[k], dz, dz_power, dh, dh_power)
             for unit in range(dh.size):
                 mantissa0[k, i, unit] = dh[unit]
                 exponent0[k, i, unit] = power + (rest + dh_power[unit])
@@ -179,7 +179,7 @@ def _slope_scaled(f, z):
 
 
 @kernel
-def _add_exactly(total, rest, term):
+def add_offset(total, rest, term):
     result, left = add_exactly(single(total), single(rest), single(term))
     return lane(result, 0), lane(left, 0)
 
@@ -244,7 +244,7 @@ def _state_error(h, y, dh):
 
 
 @kernel
-def _offset(vector, powers):
+def take_offset(vector, powers):
     """Subtract the largest power of a vector's non-zero components from all, and return it."""
     largest = -math.inf
     for unit in range(vector.size):
@@ -258,7 +258,7 @@ def _offset(vector, powers):
 
 
 @kernel
-def _pull_scaled(w, dz, dz_power, result, result_power):
+def pull_scaled(w, dz, dz_power, result, result_power):
     """result * 2**result_power = w^T (dz * 2**dz_power), every sum aligned to its largest term."""
     for column in range(result.size):
         top = -math.inf

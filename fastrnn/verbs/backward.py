@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn import engine
 from fastrnn.checks import float_array, wanted_fields
-from fastrnn.gradient import Gradient, collect, split_upstream
+from fastrnn.gradient import Gradient, collect, collect_scaled, split_upstream
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
@@ -23,6 +23,7 @@ def backward(
     lengths: ArrayLike | None = None,
     wrt: Iterable[str] | str = ("w1", "w2", "b"),
     per_sequence: bool = False,
+    scaled: bool = False,
     workers: int | None = None,
     memory: int | None = None,
 ) -> Gradient:
@@ -47,6 +48,9 @@ def backward(
         The gradients wanted.
     per_sequence : bool
         Keep the batch axis of the weights' gradients instead of summing over it.
+    scaled : bool
+        Return every gradient as `Scaled`, with all its digits where floats would be 0, inf or
+        NaN, and tell their cancellation. It takes many times as long.
     workers : int, optional
         Threads; see `set_workers`.
     memory : int, optional
@@ -82,6 +86,17 @@ def backward(
     upstream = float_array("dh", dh)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
     upstream, dlast = split_upstream(job, upstream)
+    if scaled:
+        found = engine.backward_scaled(
+            job,
+            upstream,
+            dlast,
+            fused=False,
+            want_dx="x" in wanted,
+            per_sequence=per_sequence,
+            workers=workers,
+        )
+        return collect_scaled(job, found, wanted, per_sequence)
     arrays = engine.backward(
         job,
         upstream,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
@@ -19,9 +19,10 @@ def forward(
     h0: ArrayLike | None = None,
     keep: Literal["all", "last"] = "all",
     lengths: ArrayLike | None = None,
+    scaled: bool = False,
     workers: int | None = None,
     out: FloatArray | None = None,
-) -> FloatArray:
+) -> Any:
     r"""Run the net over every sequence and return its states.
 
     .. math:: h_t = f(W_1 x_t + W_2 h_{t-1} + b), \qquad t = 1 \dots T
@@ -38,6 +39,9 @@ def forward(
         Return the states of all steps, or only the last (then no other is stored).
     lengths : array_like of int, shape (B,), optional
         Steps of each sequence where they differ; what lies past them is never read.
+    scaled : bool
+        Return the states as `Scaled`: those of relu and identity then never overflow. It takes
+        many times as long.
     workers : int, optional
         Threads, by default as many as cores this process may use; see `set_workers`.
 
@@ -47,7 +51,7 @@ def forward(
 
     Returns
     -------
-    ndarray, shape [K,] [B,] T [,H], or [K,] [B] [,H] where only the last is kept
+    ndarray or Scaled, shape [K,] [B,] T [,H], or [K,] [B] [,H] where only the last is kept
         States, of the wider float type of net, x and h0. The axis K is there for a bank, B
         where x has it, H for a layer. States past a sequence's length are 0; the last state is
         that of its own last step, h0 where it has none.
@@ -80,12 +84,17 @@ def forward(
     choice("keep", keep, ("all", "last"))
     job = sequences(net, x, h0=h0, lengths=lengths)
     axes = "KBH" if keep == "last" else "KBTH"
+    if scaled:
+        if out is not None:
+            raise ValueError("out must be None where scaled=True")
+        every, last = engine.forward_scaled(job, keep=keep == "all", workers=workers)
+        return job.visible(last if keep == "last" else every, axes)
     into = None
     if out is not None:
         shape = job.size(job.seen(axes))
         into = job.whole(output_array("out", out, shape, job.dtype, job.x), axes)
-    states, last = engine.forward(job, keep=keep == "all", workers=workers, states=into)
-    result = job.visible(last if keep == "last" else states, axes)
+    states, end = engine.forward(job, keep=keep == "all", workers=workers, states=into)
+    result = job.visible(end if keep == "last" else states, axes)
     if out is None:
         return result
     if keep == "last":

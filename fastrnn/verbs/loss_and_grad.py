@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn import engine
-from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
-from fastrnn.gradient import Gradient, collect
+from fastrnn.checks import choice, float_array, wanted_fields
+from fastrnn.gradient import Gradient, collect, collect_scaled
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
@@ -26,9 +26,10 @@ def loss_and_grad(
     lengths: ArrayLike | None = None,
     wrt: Iterable[str] | str | None = None,
     per_sequence: bool = False,
+    scaled: bool = False,
     workers: int | None = None,
     memory: int | None = None,
-) -> tuple[FloatArray, Gradient]:
+) -> tuple[Any, Gradient]:
     r"""Loss of the predictions, and its gradients, in one pass that stores no trajectory.
 
     .. math:: L = \frac{1}{N} \sum_{b,t,o} (\hat y_{bto} - y_{bto})^2
@@ -54,6 +55,9 @@ def loss_and_grad(
     per_sequence : bool
         Keep the batch axis of the loss and of the weights' gradients instead of summing over
         it: each sequence's share of the whole.
+    scaled : bool
+        Return the loss and every gradient as `Scaled`, with all its digits where floats would
+        be 0, inf or NaN, and tell their cancellation. It takes many times as long.
     workers : int, optional
         Threads; see `set_workers`.
     memory : int, optional
@@ -62,7 +66,7 @@ def loss_and_grad(
 
     Returns
     -------
-    loss : float or ndarray, shape [K,] [B]
+    loss : float, ndarray or Scaled, shape [K,] [B]
         B only where ``per_sequence``. 0 where there is nothing to predict.
     gradient : Gradient
         The gradients named in ``wrt``.
@@ -89,9 +93,25 @@ def loss_and_grad(
     job = sequences(net, x, h0=h0, lengths=lengths, others=(target,))
     weights = job.weight_names
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
+    target = job.full("y", target, "KBTO")
+    # Kernels work on half the sum of squares, whose gradient needs no factor.
+    scale = 2.0 / max(1, job.predictions)
+    axes = "KB" if per_sequence else "K"
+    if scaled:
+        found = engine.backward_scaled(
+            job,
+            target,
+            np.zeros_like(job.h0),
+            fused=True,
+            want_dx="x" in wanted,
+            per_sequence=per_sequence,
+            workers=workers,
+        )
+        half = job.visible(found[0]["loss"], axes)
+        return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
     arrays = engine.backward(
         job,
-        job.full("y", target, "KBTO"),
+        target,
         np.zeros_like(job.h0),
         fused=True,
         want_dx="x" in wanted,
@@ -99,9 +119,7 @@ def loss_and_grad(
         workers=workers,
         memory=byte_budget(memory),
     )
-    # Kernels work on half the sum of squares, whose gradient needs no factor.
-    scale = 2.0 / max(1, job.predictions)
     with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
         arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
-        value = job.visible(arrays["loss"].astype(job.dtype), "KB" if per_sequence else "K")
+        value = job.visible(arrays["loss"].astype(job.dtype), axes)
     return value, collect(job, arrays, wanted, per_sequence)

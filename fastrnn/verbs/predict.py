@@ -54,4 +54,5 @@ def predict(
     states, _ = engine.forward(job, keep=True, workers=workers)
     if net.has_readout:
         states = engine.readout(job, states, workers=workers)
-    return job.visible(states, "KBTO")
+    predictions: FloatArray = job.visible(states, "KBTO")
+    return predictions

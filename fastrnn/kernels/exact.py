@@ -1,0 +1,251 @@
+"""Nets forward and back in numbers of any magnitude, m * 2**e with m in float64 and e beside it.
+
+Scalar neurons are layers of one unit here. States are rounded to the net's own type and have, as
+far as it reaches, the bits of `neuron` and `layer`; what follows from them is in float64.
+
+Sizes and arrays are those of `layer`, numbers come as mantissas and exponents. A sum over time is
+kept in four numbers, of which the first three lack the last as their exponent:
+
+    sum, what rounding took from it, sum of absolute terms, exponent
+
+so that its error is that of its terms, and the second and third tell how much of them is left.
+"""
+
+import math
+
+import numpy as np
+
+from fastrnn.kernels.activations import activate, is_homogeneous, slope_scaled
+from fastrnn.kernels.jit import kernel
+from fastrnn.kernels.layer import add_offset, pull_scaled, take_offset
+from fastrnn.kernels.neuron import normalise
+from fastrnn.kernels.simd import fma_number, lane, single
+
+# Numbers of a sum.
+SUM = 4
+# 2**-2200 of a float64 is nothing beside any other.
+LEAST_SHIFT = -2200.0
+
+
+@kernel
+def forward(f, w1, w2, b, x, h0, lengths, block, keep, states, powers, last, last_powers):
+    """States (K, B, T, H) where ``keep``, and always the last state (K, B, H)."""
+    first_net, last_net, first_sequence, last_sequence = block
+    hidden, number = w2.shape[1], w2.dtype
+    h, z = np.empty(hidden, number), np.empty(hidden, number)
+    h_powers, z_powers, work = np.empty(hidden), np.empty(hidden), np.empty(3, number)
+    for k in range(first_net, last_net):
+        for i in range(first_sequence, last_sequence):
+            _start(h0[k, i], h, h_powers)
+            for t in range(lengths[i]):
+                _step(f, w1[k], w2[k], b[k], x[i, t], h, h_powers, z, z_powers, work)
+                _activate(f, z, z_powers, h, h_powers)
+                if keep:
+                    states[k, i, t], powers[k, i, t] = h, h_powers
+            last[k, i], last_powers[k, i] = h, h_powers
+
+
+@kernel
+def backward(
+    f, w1, w2, b, w3, b3, x, h0, lengths, tile, block, fused, upstream, dlast,
+    loss, dw1, dw2, db, dw3, db3, dx, dx_powers, dh0, dh0_powers, want_dx,
+):  # fmt: skip
+    """As `layer.backward`; sums (K, B, ..., SUM) are those of each sequence."""
+    first_net, last_net, first_sequence, last_sequence = block
+    hidden, number = w2.shape[1], w2.dtype
+    tiles = max(1, (x.shape[1] + tile - 1) // tile)
+    starts, start_powers = np.empty((tiles, hidden), number), np.empty((tiles, hidden))
+    before, powers = np.empty((tile + 1, hidden), number), np.empty((tile + 1, hidden))
+    z, z_powers = np.empty((tile, hidden), number), np.empty((tile, hidden))
+    dh, dh_powers, dz, dz_powers = (
+        np.empty(hidden), np.empty(hidden), np.empty(hidden), np.empty(hidden),
+    )  # fmt: skip
+    input_row, input_powers = np.empty(x.shape[2]), np.empty(x.shape[2])
+    work, total = np.empty(3, number), np.empty(SUM)
+    for k in range(first_net, last_net):
+        for i in range(first_sequence, last_sequence):
+            length = lengths[i]
+            _start(h0[k, i], before[0], powers[0])
+            for t in range(length):
+                s = t % tile
+                if s == 0:
+                    if t > 0:
+                        before[0], powers[0] = before[tile], powers[tile]
+                    starts[t // tile], start_powers[t // tile] = before[0], powers[0]
+                _step(f, w1[k], w2[k], b[k], x[i, t], before[s], powers[s], z[s], z_powers[s], work)
+                _activate(f, z[s], z_powers[s], before[s + 1], powers[s + 1])
+            for unit in range(hidden):
+                dh[unit], dh_powers[unit] = normalise(np.float64(dlast[k, i, unit]))
+            power = rest = 0.0
+            for t in range(length - 1, -1, -1):
+                s = t % tile
+                if s == tile - 1 and t < length - 1:
+                    before[0], powers[0] = starts[t // tile], start_powers[t // tile]
+                    for r in range(tile):
+                        _step(
+                            f, w1[k], w2[k], b[k], x[i, t - s + r], before[r], powers[r], z[r],
+                            z_powers[r], work,
+                        )  # fmt: skip
+                        _activate(f, z[r], z_powers[r], before[r + 1], powers[r + 1])
+                if fused:
+                    _add_errors(
+                        w3[k], b3[k], before[s + 1], powers[s + 1], upstream[k, i, t], power + rest,
+                        dh, dh_powers, total, loss[k, i], dw3[k, i], db3[k, i],
+                    )  # fmt: skip
+                else:
+                    for unit in range(hidden):
+                        up, shift = normalise(np.float64(upstream[k, i, t, unit]))
+                        _add_to(dh, dh_powers, unit, up, shift - (power + rest))
+                for unit in range(hidden):
+                    slope, slope_power = _slope(f, z[s, unit], z_powers[s, unit])
+                    dz[unit], shift = normalise(dh[unit] * slope)
+                    dz_powers[unit] = dh_powers[unit] + (slope_power + shift)
+                power, rest = add_offset(power, rest, take_offset(dz, dz_powers))
+                for unit in range(hidden):
+                    # An exact 0 adds nothing, even where an input or a state is infinite.
+                    if dz[unit] != 0.0:
+                        at = power + (rest + dz_powers[unit])
+                        for j in range(hidden):
+                            _add(dw2[k, i, unit, j], dz[unit] * before[s, j], at + powers[s, j])
+                        for j in range(x.shape[2]):
+                            _add(dw1[k, i, unit, j], dz[unit], at, x[i, t, j])
+                        _add(db[k, i, unit], dz[unit], at)
+                if want_dx:
+                    pull_scaled(w1[k], dz, dz_powers, input_row, input_powers)
+                    for j in range(x.shape[2]):
+                        dx[k, i, t, j] = input_row[j]
+                        dx_powers[k, i, t, j] = power + (rest + input_powers[j])
+                pull_scaled(w2[k], dz, dz_powers, dh, dh_powers)
+            for unit in range(hidden):
+                dh0[k, i, unit] = dh[unit]
+                dh0_powers[k, i, unit] = power + (rest + dh_powers[unit])
+
+
+@kernel
+def _start(h0, h, powers):
+    for unit in range(h0.size):
+        h[unit], powers[unit] = normalise(np.float64(h0[unit]))
+
+
+@kernel
+def _step(f, w1, w2, b, x, h, powers, z, z_powers, work):
+    """Pre-activations z, in the order and with the roundings of `layer`."""
+    for unit in range(b.size):
+        z[unit], z_powers[unit] = normalise(np.float64(b[unit]))
+        for j in range(x.size):
+            _add_product(w1[unit, j], x[j], 0.0, z, z_powers, unit, work)
+        for j in range(h.size):
+            _add_product(w2[unit, j], h[j], powers[j], z, z_powers, unit, work)
+
+
+@kernel
+def _add_product(w, v, power, z, z_powers, unit, work):
+    """Add w * v * 2**power to z * 2**z_power, rounded once, to the type of z."""
+    if w == 0.0 or v == 0.0 or not math.isfinite(w * 0.0 + v * 0.0 + z[unit] * 0.0):
+        work[0], work[1] = w, v
+        if z[unit] == 0.0 or not math.isfinite(w * 0.0 + v * 0.0):
+            z[unit], z_powers[unit] = fma_number(work[0], work[1], z[unit]), 0.0
+        return
+    w, shift = normalise(np.float64(w))
+    v, v_shift = normalise(np.float64(v))
+    shift += v_shift + power
+    top = max(shift, z_powers[unit]) if z[unit] != 0.0 else shift
+    work[0], work[1] = _shifted(w, shift - top), v
+    work[2] = _shifted(np.float64(z[unit]), z_powers[unit] - top)
+    z[unit], up = normalise(np.float64(fma_number(work[0], work[1], work[2])))
+    z_powers[unit] = top + up if z[unit] != 0.0 else 0.0
+
+
+@kernel
+def _activate(f, z, z_powers, h, powers):
+    for unit in range(z.size):
+        if is_homogeneous(f):
+            h[unit], powers[unit] = lane(activate(f, single(z[unit])), 0), z_powers[unit]
+        else:
+            # In the type of z, which math.ldexp does not keep.
+            h[unit] = _shifted(np.float64(z[unit]), z_powers[unit])
+            h[unit], powers[unit] = lane(activate(f, single(h[unit])), 0), 0.0
+
+
+@kernel
+def _slope(f, z, power):
+    """f'(z * 2**power) as mantissa and exponent."""
+    if not is_homogeneous(f):
+        z = _shifted(np.float64(z), power)
+    mantissa, exponent = slope_scaled(f, single(np.float64(z)))
+    return lane(mantissa, 0), lane(exponent, 0)
+
+
+@kernel
+def _shifted(value, by):
+    """value * 2**by."""
+    return math.ldexp(value, int(min(max(by, LEAST_SHIFT), -LEAST_SHIFT)))
+
+
+@kernel
+def _add_to(values, powers, unit, value, power):
+    """Add value * 2**power to one of some numbers."""
+    if value == 0.0:
+        return
+    if values[unit] == 0.0:
+        values[unit], powers[unit] = value, power
+        return
+    top = max(power, powers[unit])
+    total = _shifted(value, power - top) + _shifted(values[unit], powers[unit] - top)
+    values[unit], up = normalise(total)
+    powers[unit] = top + up if values[unit] != 0.0 else 0.0
+
+
+@kernel
+def _add(sum_, factor, power, other=1.0):
+    """Add factor * 2**power * other to a sum."""
+    value, shift = normalise(np.float64(factor))
+    second, second_shift = normalise(np.float64(other))
+    value, up = normalise(value * second)
+    if value == 0.0:
+        return
+    power += shift + second_shift + up
+    if not math.isfinite(value):
+        power = sum_[3]
+    if sum_[2] == 0.0:
+        sum_[3] = power
+    elif power > sum_[3]:
+        for part in range(3):
+            sum_[part] = _shifted(sum_[part], sum_[3] - power)
+        sum_[3] = power
+    term = _shifted(value, power - sum_[3])
+    total = sum_[0] + term
+    back = total - sum_[0]
+    error = (sum_[0] - (total - back)) + (term - back)
+    sum_[0] = total
+    sum_[1] += error if math.isfinite(total) else 0.0
+    sum_[2] += abs(term)
+
+
+@kernel
+def _add_errors(
+    w3, b3, h, powers, y, offset, dh, dh_powers, total, loss, dw3, db3
+):  # fmt: skip
+    """Half the squared error of one step, its gradients to dh * 2**offset, dw3 and db3."""
+    for o in range(y.size):
+        for part in range(SUM):
+            total[part] = 0.0
+        if w3.shape[0] == 0:
+            _add(total, h[o], powers[o])
+        else:
+            for unit in range(h.size):
+                _add(total, w3[o, unit], powers[unit], h[unit])
+            _add(total, b3[o], 0.0)
+        _add(total, -y[o], 0.0)
+        error, shift = normalise(total[0] + total[1])
+        power = total[3] + shift
+        _add(loss, 0.5 * error * error, 2 * power)
+        if w3.shape[0] == 0:
+            _add_to(dh, dh_powers, o, error, power - offset)
+            continue
+        _add(db3[o], error, power)
+        for unit in range(h.size):
+            _add(dw3[o, unit], error, power + powers[unit], h[unit])
+            w, up = normalise(np.float64(w3[o, unit]))
+            w, shift = normalise(w * error)
+            _add_to(dh, dh_powers, unit, w, (up + shift) + (power - offset))
