@@ -24,6 +24,8 @@ _HOME = {
     "set_workers": "fastrnn.threads",
 }
 
+_MODULES = ("reference", "testing")
+
 __all__ = [
     "RNN",
     "Diagnosis",
@@ -39,12 +41,13 @@ __all__ = [
     "predict",
     "reference",
     "set_workers",
+    "testing",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "reference":
-        return importlib.import_module("fastrnn.reference")
+    if name in _MODULES:
+        return importlib.import_module(f"fastrnn.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
@@ -56,7 +59,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from fastrnn import reference
+    from fastrnn import reference, testing
     from fastrnn.diagnosis import Diagnosis
     from fastrnn.gradient import Gradient
     from fastrnn.rnn import RNN

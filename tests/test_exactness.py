@@ -1,5 +1,6 @@
 """Numerical promises against mpmath, closed forms, complex steps and PyTorch."""
 
+import dataclasses
 import math
 
 import mpmath as mp
@@ -272,36 +273,27 @@ def test_gradient_matches_mpmath(kind, activation, dtype):
         assert (abs(ours - exactly) <= bound).all(), name
 
 
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "identity"])
-def test_gradient_matches_complex_step(activation):
-    functions = {
-        "tanh": np.tanh,
-        "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
-        "identity": lambda z: z,
-    }
-    rng = np.random.default_rng(4)
-    step = 1e-30
-    for _ in range(50):
-        weights = {"w1": rng.uniform(-1, 1), "w2": rng.uniform(-0.9, 0.9), "b": rng.uniform(-1, 1)}
-        x, y = rng.standard_normal((2, 200))
-        net = fastrnn.RNN(**weights, activation=activation)
-        loss, grad = fastrnn.loss_and_grad(net, x, y)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("kind", cases.NETS)
+def test_gradient_matches_complex_step(kind, activation):
+    net = cases.NETS[kind](activation, "float64")
+    x = cases.inputs(net, 3, 100)
+    job = sequences(net, x)
+    y = job.visible(np.random.default_rng(4).standard_normal(job.size("KBTO")), "KBTO")
+    errors = fastrnn.testing.gradcheck(net, x, y, lengths=[100, 40, 0], rtol=1e-12)
+    assert set(errors) == set(job.weight_names)
 
-        def loss_at(w, x=x, y=y):
-            h, total = 0.0, 0.0
-            for x_t, y_t in zip(x, y, strict=True):
-                h = functions[activation](w["w1"] * x_t + w["w2"] * h + w["b"])
-                total += (h - y_t) ** 2 / len(x)
-            return total
 
-        job = sequences(net, x)
-        error = fastrnn.forward(net, x) - y
-        bounds = tolerances.gradient_bound(job, (2 * error / 200)[None, None, :, None])
-        assert loss == pytest.approx(loss_at(weights).real, rel=1e-13)
-        for name in weights:
-            moved = {**weights, name: weights[name] + 1j * step}
-            difference = abs(getattr(grad, name) - loss_at(moved).imag / step)
-            assert difference <= bounds[name].item()
+def test_gradcheck_names_a_wrong_gradient(monkeypatch):
+    real = fastrnn.testing.loss_and_grad
+
+    def wrong(*args, **options):
+        loss, grad = real(*args, **options)
+        return loss, dataclasses.replace(grad, w2=1.001 * grad.w2)
+
+    monkeypatch.setattr(fastrnn.testing, "loss_and_grad", wrong)
+    with pytest.raises(AssertionError, match=r"the gradient by w2 is .*, by a complex step"):
+        fastrnn.testing.gradcheck(cases.neuron(), np.sin(np.arange(50)))
 
 
 def test_one_step_has_its_closed_form():

@@ -31,7 +31,7 @@ def test_every_public_name_is_there_and_documented():
         value = getattr(fastrnn, name)
         assert name == "__version__" or value.__doc__
     assert set(fastrnn.__all__) == set(dir(fastrnn))
-    assert set(fastrnn._HOME) | {"__version__", "reference"} == set(fastrnn.__all__)
+    assert {*fastrnn._HOME, *fastrnn._MODULES, "__version__"} == set(fastrnn.__all__)
 
 
 def test_runs_without_docstrings_and_asserts():

@@ -41,7 +41,7 @@ def forward(
         Steps of each sequence where they differ; what lies past them is never read.
     scaled : bool
         Return the states as `Scaled`: those of relu and identity then never overflow. It takes
-        many times as long.
+        about 0.3 us a step.
     workers : int, optional
         Threads, by default as many as cores this process may use; see `set_workers`.
 

@@ -1,0 +1,132 @@
+"""Checks that a user can run on their own nets, and that the test-suite runs on ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastrnn.checks import FloatArray, float_array
+from fastrnn.rnn import RNN
+from fastrnn.sequences import Sequences, sequences
+from fastrnn.verbs.loss_and_grad import loss_and_grad
+
+# Of a complex step: its square is nothing beside 1, so there is no error of a difference.
+STEP = 1e-30
+
+
+def gradcheck(
+    net: RNN,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    h0: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    rtol: float = 1e-7,
+) -> dict[str, float]:
+    """Hold the gradients of `loss_and_grad` against complex steps of a plain NumPy forward pass.
+
+    Every weight is moved by itself, so that the time grows with their number. All is computed in
+    float64, of weights and inputs as they are.
+
+    Parameters
+    ----------
+    net : RNN
+        One net or a bank of K nets.
+    x, y, h0, lengths
+        As in `loss_and_grad`; y is 0 by default.
+    rtol : float
+        Error allowed, relative to the sum of a gradient's absolute terms. Nets that are chaotic,
+        or large W2 over many steps, need more: both passes then follow orbits of their own.
+
+    Returns
+    -------
+    dict of str to float
+        The largest such error of each weight.
+
+    Raises
+    ------
+    AssertionError
+        If one is larger than ``rtol``, or not a number; it names the weight and both values.
+
+    Notes
+    -----
+    Squire and Trapp, "Using complex variables to estimate derivatives of real functions", SIAM
+    Review 40 (1998).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn.testing
+    >>> net = fastrnn.RNN(w1=0.5, w2=-1.5, b=0.1)
+    >>> errors = fastrnn.testing.gradcheck(net, np.sin(np.arange(100.0)))
+    >>> sorted(errors), max(errors.values()) < 1e-12
+    (['b', 'w1', 'w2'], True)
+    """
+    x = float_array("x", x).astype(np.float64)
+    job = sequences(net, x, h0=h0, lengths=lengths)
+    if y is None:
+        y = job.visible(np.zeros(job.size("KBTO")), "KBTO")
+    target = job.full("y", y, "KBTO")
+    _, grad = loss_and_grad(net, x, y, h0=h0, lengths=lengths, scaled=True)
+    errors = {}
+    for name in job.weight_names:
+        theirs = _by_complex_step(job, name, target)
+        ours = getattr(grad, name)
+        left = getattr(grad.cancellation, name)
+        terms = abs(ours).to_float() / np.where(left > 0, left, 1)
+        ours, theirs = ours.to_float(), theirs.reshape(ours.shape)
+        error = abs(ours - theirs) / np.where(terms > 0, terms, 1)
+        errors[name] = float(np.max(error, initial=0.0))
+        if not (error <= rtol).all():
+            worst = np.unravel_index(
+                np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape
+            )
+            raise AssertionError(
+                f"the gradient by {name}{list(map(int, worst)) or ''} is {ours[worst]:.17g}, by a "
+                f"complex step {theirs[worst]:.17g}: an error of {error[worst]:.3g} of its terms, "
+                f"allowed are {rtol:.3g}"
+            )
+    return errors
+
+
+def _by_complex_step(job: Sequences, name: str, target: FloatArray) -> FloatArray:
+    """Derivative of each net's mean squared error by every number of one weight (K, ...)."""
+    weights = {key: value.astype(complex) for key, value in job.weights._asdict().items()}
+    weight = weights[name]
+    found = np.empty(weight.shape)
+    for index in np.ndindex(weight.shape[1:]):
+        moved = weight.copy()
+        moved[(slice(None), *index)] += 1j * STEP
+        loss = _loss(job, {**weights, name: moved}, target)
+        found[(slice(None), *index)] = loss.imag / STEP
+    return found
+
+
+def _loss(
+    job: Sequences, weights: dict[str, NDArray[np.complex128]], target: FloatArray
+) -> NDArray[np.complex128]:
+    """Mean squared error of each net (K,)."""
+    h = job.h0.astype(complex)
+    total = np.zeros(len(h), complex)
+    for t in range(job.x.shape[1]):
+        z = np.einsum("khf,bf->kbh", weights["w1"], job.x[:, t]) + weights["b"][:, None]
+        z = z + np.einsum("khj,kbj->kbh", weights["w2"], h)
+        running = (t < job.lengths)[:, None]
+        h = np.where(running, _activate(job.net.activation, z), h)
+        y = h
+        if job.net.has_readout:
+            y = np.einsum("koh,kbh->kbo", weights["w3"], h) + weights["b3"][:, None]
+        total += np.where(running, (y - target[:, :, t]) ** 2, 0).sum(axis=(1, 2))
+    return np.asarray(total / max(1, job.predictions), complex)
+
+
+def _activate(activation: str, z: Any) -> Any:
+    if activation == "tanh":
+        return np.tanh(z)
+    if activation == "sigmoid":
+        return 0.5 + 0.5 * np.tanh(0.5 * z)
+    if activation == "relu":
+        return np.where(z.real > 0, z, 0)
+    return z
