@@ -125,10 +125,11 @@ class Lanes:
         """The block wanted, or less where a budget asks for it; it holds so many tiles."""
         lanes, size = len(self._order), self.x.itemsize
         n = REGISTER_BYTES // size
-        vectors = min(wanted.vectors, max(1, -(-lanes // (n * self.workers))))
+        steps = self.x.shape[1]
+        bounded = max(FORWARD.vectors, LANE_STEPS // (n * max(1, steps)))
+        vectors = min(wanted.vectors, bounded, max(1, -(-lanes // (n * self.workers))))
         if self.memory is None:
             return Block(vectors, wanted.tile, self.workers)
-        steps = self.x.shape[1]
         held = lanes * LANE_BYTES
 
         def needed(vectors: int, tile: int, workers: int) -> int:

@@ -55,7 +55,7 @@ def backward(
         Threads; see `set_workers`.
     memory : int, optional
         Bytes of working memory, beside inputs and results; by default some MB a thread. A
-        smaller budget costs time, and changes no bit of the result.
+        smaller budget costs time, and changes no bit of the result. Not with ``scaled``.
 
     Returns
     -------
@@ -87,6 +87,8 @@ def backward(
     job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
     upstream, dlast = split_upstream(job, upstream)
     if scaled:
+        if memory is not None:
+            raise ValueError("memory must be None where scaled=True")
         found = engine.backward_scaled(
             job,
             upstream,

@@ -62,7 +62,7 @@ def loss_and_grad(
         Threads; see `set_workers`.
     memory : int, optional
         Bytes of working memory, beside inputs and results; by default some MB a thread. A
-        smaller budget costs time, and changes no bit of the result.
+        smaller budget costs time, and changes no bit of the result. Not with ``scaled``.
 
     Returns
     -------
@@ -98,6 +98,8 @@ def loss_and_grad(
     scale = 2.0 / max(1, job.predictions)
     axes = "KB" if per_sequence else "K"
     if scaled:
+        if memory is not None:
+            raise ValueError("memory must be None where scaled=True")
         found = engine.backward_scaled(
             job,
             target,
