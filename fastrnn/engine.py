@@ -15,7 +15,7 @@ from fastrnn import chunks
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS, exact, layer, neuron
 from fastrnn.kernels.sums import ordered_sum
-from fastrnn.lanes import Lanes, nets_side_by_side
+from fastrnn.lanes import Lanes, in_rows, nets_side_by_side
 from fastrnn.memory import budget_too_small, check_memory
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
@@ -242,7 +242,7 @@ def _states(job: Sequences) -> FloatArray:
     what, hint = "states", FEWER + " or keep='last' in forward"
     make = _zeros if job.is_ragged else _empty
     axes = "KBTH"
-    if job.net.is_neuron and abs(job.x.strides[0]) < abs(job.x.strides[1]):
+    if job.net.is_neuron and in_rows(job.x):
         axes = "TBKH" if nets_side_by_side(job.net.bank_size, job.dtype) else "KTBH"
     room = make(what, job.size(axes), job.dtype, hint)
     return room.transpose([axes.index(axis) for axis in "KBTH"])

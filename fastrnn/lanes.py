@@ -167,8 +167,7 @@ class Lanes:
 
     @cached_property
     def _in_rows(self) -> bool:
-        """Whether inputs of consecutive sequences lie side by side, in rows of a step each."""
-        return abs(self.x.strides[0]) < abs(self.x.strides[1])
+        return in_rows(self.x)
 
     @cached_property
     def _order(self) -> NDArray[np.int64]:
@@ -202,6 +201,11 @@ class Lanes:
             starts.append(part.forward(starts[-1]))
         while slices:
             yield *slices.pop(), starts.pop()
+
+
+def in_rows(x: FloatArray) -> bool:
+    """Whether inputs (B, T, ...) of consecutive sequences lie side by side, a row a step."""
+    return bool(abs(x.strides[0]) < abs(x.strides[1]))
 
 
 def nets_side_by_side(nets: int, dtype: np.dtype[Any]) -> bool:

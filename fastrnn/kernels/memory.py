@@ -156,18 +156,6 @@ def _masked(name, builder, vector, llvm_vector, pointer, arguments, mask):
 
 
 @intrinsic
-def prefetch(typingctx, array, offset):
-    """Ask for the element at ``offset``, which need not exist, ahead of its turn."""
-
-    def generate(context, builder, signature, values):
-        data = context.make_array(array)(context, builder, values[0]).data
-        _prefetch(builder, builder.gep(data, [values[1]]), write=False)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), generate
-
-
-@intrinsic
 def load_where(typingctx, array, offset, mask):
     """Elements from ``offset`` on where the mask is true, 0 elsewhere; no other is touched."""
     vector = Vector(array.dtype, mask.lanes)

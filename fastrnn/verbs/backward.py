@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -86,27 +87,15 @@ def backward(
     upstream = float_array("dh", dh)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
     upstream, dlast = split_upstream(job, upstream)
+    budget = byte_budget(memory, scaled)
+    options: dict[str, Any] = {
+        "fused": False,
+        "want_dx": "x" in wanted,
+        "per_sequence": per_sequence,
+        "workers": workers,
+    }
     if scaled:
-        if memory is not None:
-            raise ValueError("memory must be None where scaled=True")
-        found = engine.backward_scaled(
-            job,
-            upstream,
-            dlast,
-            fused=False,
-            want_dx="x" in wanted,
-            per_sequence=per_sequence,
-            workers=workers,
-        )
+        found = engine.backward_scaled(job, upstream, dlast, **options)
         return collect_scaled(job, found, wanted, per_sequence)
-    arrays = engine.backward(
-        job,
-        upstream,
-        dlast,
-        fused=False,
-        want_dx="x" in wanted,
-        per_sequence=per_sequence,
-        workers=workers,
-        memory=byte_budget(memory),
-    )
+    arrays = engine.backward(job, upstream, dlast, **options, memory=budget)
     return collect(job, arrays, wanted, per_sequence)

@@ -44,7 +44,6 @@ def forward(
         about 0.3 us a step.
     workers : int, optional
         Threads, by default as many as cores this process may use; see `set_workers`.
-
     out : ndarray, shape and type of the result, optional
         Array of any layout to write the result to, which is then returned. New memory costs
         the system as much time as the states themselves.

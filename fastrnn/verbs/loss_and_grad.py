@@ -97,30 +97,19 @@ def loss_and_grad(
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
     axes = "KB" if per_sequence else "K"
+    budget = byte_budget(memory, scaled)
+    none = np.zeros_like(job.h0)
+    options: dict[str, Any] = {
+        "fused": True,
+        "want_dx": "x" in wanted,
+        "per_sequence": per_sequence,
+        "workers": workers,
+    }
     if scaled:
-        if memory is not None:
-            raise ValueError("memory must be None where scaled=True")
-        found = engine.backward_scaled(
-            job,
-            target,
-            np.zeros_like(job.h0),
-            fused=True,
-            want_dx="x" in wanted,
-            per_sequence=per_sequence,
-            workers=workers,
-        )
+        found = engine.backward_scaled(job, target, none, **options)
         half = job.visible(found[0]["loss"], axes)
         return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
-    arrays = engine.backward(
-        job,
-        target,
-        np.zeros_like(job.h0),
-        fused=True,
-        want_dx="x" in wanted,
-        per_sequence=per_sequence,
-        workers=workers,
-        memory=byte_budget(memory),
-    )
+    arrays = engine.backward(job, target, none, **options, memory=budget)
     with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
         arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
         value = job.visible(arrays["loss"].astype(job.dtype), axes)
