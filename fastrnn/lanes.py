@@ -23,8 +23,9 @@ from fastrnn.memory import budget_too_small
 from fastrnn.rnn import Weights
 from fastrnn.threads import share
 
-# Steps of one call, a multiple of neuron.SEGMENT: a single lane takes some 10 ms for them.
-SLICE = 128 * neuron.SEGMENT
+# Steps of one call, a multiple of neuron.SEGMENT: a block takes some 10 ms for them, and 50 where
+# its results are new memory to the system.
+SLICE = 32 * neuron.SEGMENT
 # Steps times lanes of one call: some 20 ms, so that Ctrl-C is heard.
 LANE_STEPS = 1 << 23
 # Bytes of working memory for a lane, beside tiles: sums in float64, weights, places.
