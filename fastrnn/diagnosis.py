@@ -123,8 +123,7 @@ def diagnosis(
         growth = log10_norm(by_h0) - log10_norm(Scaled(seed))[:, None]
         per_step = np.where(lengths > 0, growth / lengths, np.nan)
         decades = _decades(by_lag, job.lengths)
-    first = job.visible(by_x.mantissa, "KBTX"), job.visible(by_x.exponent, "KBTX")
-    influence = Scaled(*first)
+    influence = job.visible(by_x, "KBTX")
     time = -1 if "X" in job.absent else -2
     beginning = (Ellipsis, 0) if time == -1 else (Ellipsis, 0, slice(None))
     return Diagnosis(

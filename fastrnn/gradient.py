@@ -68,8 +68,9 @@ def collect_scaled(
 ) -> Gradient:
     """The same of Scaled numbers, times a factor, with their cancellation."""
     arrays, left = found
-    one = job.dtype.type(scale)
-    fields = {name: job.visible(one * arrays[name], _axes(name, per_sequence)) for name in wanted}
+    if scale != 1.0:
+        arrays = {name: job.dtype.type(scale) * arrays[name] for name in wanted}
+    fields = {name: job.visible(arrays[name], _axes(name, per_sequence)) for name in wanted}
     cancellation = {
         name: job.visible(left[name], _axes(name, per_sequence)) for name in wanted if name in left
     }

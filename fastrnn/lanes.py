@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import Activation, neuron
+from fastrnn.kernels import Activation, neuron, neuron_scaled
 from fastrnn.kernels.memory import REGISTER_BYTES
 from fastrnn.memory import budget_too_small
 from fastrnn.rnn import Weights
@@ -29,7 +29,7 @@ SLICE = 32 * neuron.SEGMENT
 # Steps times lanes of one call: some 20 ms, so that Ctrl-C is heard.
 LANE_STEPS = 1 << 23
 # Bytes of working memory for a lane, beside tiles: sums in float64, weights, places.
-LANE_BYTES = 256
+LANE_BYTES = 512
 
 
 class Block(NamedTuple):
@@ -106,21 +106,36 @@ class Lanes:
             part._share(neuron.backward, block, before, after)
         return sums, dh
 
-    def influence(
-        self, h0: FloatArray, seed: FloatArray, mantissa: FloatArray, exponent: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """seed (K, B, 1) of the last state pulled back to x, into mantissa and exponent (K, B, T).
+    def backward_scaled(
+        self,
+        h0: FloatArray,
+        upstream: FloatArray,
+        seed: FloatArray,
+        sums: NDArray[np.float64] | None,
+        dx: tuple[FloatArray, NDArray[np.float64]] | None,
+        *,
+        fused: bool,
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+        """Of any magnitude: seed (K, B, 1) of the last state and upstream (K, B, T) pulled back.
 
-        The result is mantissa and exponent of that by h_0, (K, B, 1).
+        Adds to ``sums`` (6, K, B, 4), writes mantissas and exponents ``dx`` (K, B, T), and returns
+        those by h_0, and which lanes (K, B) were outside the kernel's range: see there.
         """
-        w1, w2, b, _, _ = self.weights
-        dh = np.array(seed)
+        dh = np.array(seed, np.float64)
         power, rest = np.zeros_like(dh), np.zeros_like(dh)
+        outside = np.zeros(dh.shape[:2], np.uint8)
+        mantissa, exponent = (dh, dh) if dx is None else dx
+        all_sums = np.empty((0, 0, 0, 0)) if sums is None else sums
         for part, steps, start in self._slices_back(h0):
-            before = self.activation, w1, w2, b, _view(part.x), start, part.lengths, self._order
-            out = _view(mantissa[..., steps]), _view(exponent[..., steps])
-            part._share(neuron.influence, part._block(BACK, 4), before, (*out, dh, power, rest))
-        return dh, power + rest
+            view, lengths = _view(part.x), part.lengths
+            before = self.activation, *self.weights, view, start, lengths, self._order
+            out = _view(mantissa), _view(exponent)
+            if dx is not None:
+                out = _view(mantissa[..., steps]), _view(exponent[..., steps])
+            up = _view(upstream[..., steps])
+            after = (fused, up, dh, power, rest, all_sums, sums is not None, *out, dx is not None)
+            part._share(neuron_scaled.backward, part._block(BACK, 7), before, (*after, outside))
+        return dh, power + rest, outside.astype(bool)
 
     def _block(self, wanted: Block, tiles: int) -> Block:
         """The block wanted, or less where a budget asks for it; it holds so many tiles."""

@@ -73,9 +73,12 @@ class Scaled:
         exact = np.isfinite(value) & (value != 0)
         power = np.where(exact, np.asarray(exponent, np.float64) + (shift - 1), 0.0)
         normal = np.asarray(np.where(exact, 2 * fraction, value))
-        normal.flags.writeable = False
-        object.__setattr__(self, "mantissa", normal)
-        object.__setattr__(self, "exponent", np.broadcast_to(power, value.shape))
+        self._set(normal, np.broadcast_to(power, value.shape))
+
+    def _set(self, mantissa: NDArray[Any], exponent: NDArray[np.float64]) -> None:
+        mantissa.flags.writeable = False
+        object.__setattr__(self, "mantissa", mantissa)
+        object.__setattr__(self, "exponent", exponent)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,10 +127,10 @@ class Scaled:
         return Scaled(total, top.reshape(total.shape))
 
     def __abs__(self) -> Scaled:
-        return Scaled(np.abs(self.mantissa), self.exponent)
+        return already_normal(np.abs(self.mantissa), self.exponent)
 
     def __neg__(self) -> Scaled:
-        return Scaled(-self.mantissa, self.exponent)
+        return already_normal(-self.mantissa, self.exponent)
 
     def __mul__(self, other: Scaled | ArrayLike) -> Scaled:
         other = _scaled(other)
@@ -165,7 +168,7 @@ class Scaled:
     __hash__ = None  # type: ignore[assignment]  # equality is elementwise
 
     def __getitem__(self, key: Any) -> Scaled:
-        return Scaled(self.mantissa[key], self.exponent[key])
+        return already_normal(self.mantissa[key], self.exponent[key])
 
     def __iter__(self) -> Iterator[Scaled]:
         return (self[i] for i in range(len(self)))
@@ -202,6 +205,13 @@ class Scaled:
     def _log(self, log: np.ufunc, log_2: float) -> Any:
         with np.errstate(divide="ignore"):
             return log(np.abs(self.mantissa), dtype=np.float64) + self.exponent * log_2
+
+
+def already_normal(mantissa: ArrayLike, exponent: ArrayLike) -> Scaled:
+    """As `Scaled`, of a float array normalised as that says: neither looked at nor copied."""
+    result = object.__new__(Scaled)
+    result._set(np.asarray(mantissa), np.asarray(exponent))
+    return result
 
 
 def _scaled(value: Any) -> Scaled:

@@ -4,11 +4,7 @@ Scalar neurons are layers of one unit here. States are rounded to the net's own 
 far as it reaches, the bits of `neuron` and `layer`; what follows from them is in float64.
 
 Sizes and arrays are those of `layer`, numbers come as mantissas and exponents. A sum over time is
-kept in four numbers, of which the first three lack the last as their exponent:
-
-    sum, what rounding took from it, sum of absolute terms, exponent
-
-so that its error is that of its terms, and the second and third tell how much of them is left.
+kept in four numbers, those of `neuron_scaled`.
 """
 
 import math
@@ -18,11 +14,10 @@ import numpy as np
 from fastrnn.kernels.activations import activate, is_homogeneous, slope_scaled
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.layer import add_offset, pull_scaled, take_offset
-from fastrnn.kernels.neuron import normalise
+from fastrnn.kernels.neuron_scaled import SUM
+from fastrnn.kernels.powers import normalise
 from fastrnn.kernels.simd import fma_number, lane, single
 
-# Numbers of a sum.
-SUM = 4
 # 2**-2200 of a float64 is nothing beside any other.
 LEAST_SHIFT = -2200.0
 

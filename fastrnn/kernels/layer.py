@@ -19,7 +19,7 @@ import numpy as np
 
 from fastrnn.kernels.activations import activate, slope_scaled, with_slope
 from fastrnn.kernels.jit import kernel
-from fastrnn.kernels.neuron import add_exactly, normalise
+from fastrnn.kernels.powers import add_exactly, normalise
 from fastrnn.kernels.simd import fma_number, lane, single
 
 # 2**-1100 of a sum's largest term is nothing beside it, in float64.

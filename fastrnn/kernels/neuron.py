@@ -21,11 +21,7 @@ Backward passes keep the state at the start of every tile, recompute a tile and 
 backwards: no trajectory is written.
 """
 
-import math
-
-import numpy as np
-
-from fastrnn.kernels.activations import activate, slope_scaled, with_slope
+from fastrnn.kernels.activations import activate, with_slope
 from fastrnn.kernels.blocks import (
     clear,
     copy,
@@ -41,7 +37,7 @@ from fastrnn.kernels.blocks import (
 )
 from fastrnn.kernels.jit import kernel, part
 from fastrnn.kernels.memory import lanes_of, load, load_double, numbers_at, store
-from fastrnn.kernels.simd import exponent, fma, like, mantissa, where
+from fastrnn.kernels.simd import fma, like, where
 from fastrnn.kernels.tiles import (
     SIDE_BY_SIDE,
     all_lie,
@@ -162,7 +158,7 @@ def backward(
                 total[slot * block + lane] = sums[slot, k, i]
         clear(segment)
         least, longest = extremes(ends, width)
-        _find_starts(
+        find_starts(
             f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, width,
             remaining, x_tile, tile_offsets, starts, hs,
         )  # fmt: skip
@@ -205,79 +201,7 @@ def backward(
 
 
 @kernel
-def influence(
-    f, w1, w2, b, x, h0, lengths, lanes, vectors, turns, most, tile, mantissas, exponents, dh,
-    powers, rests,
-):  # fmt: skip
-    """A derivative by the last state, pulled back to x (K, B, T) and h_0 (K, B, 1).
-
-    It is dh * 2**(powers + rests), of float64 arrays (K, B, 1), and becomes that by h_0.
-    """
-    inputs, outputs = numbers_at(x[0], h0), numbers_at(mantissas[0], h0)
-    power_outputs = numbers_at(exponents[0], dh)
-    block = vectors * lanes_of(h0)
-    nets, sequences, ends = integers(block), integers(block), integers(block)
-    x_offsets, x_layouts = integers(block), integers(vectors)
-    offsets, layouts, power_layouts = integers(block), integers(vectors), integers(block)
-    weights, remaining = numbers(h0, 3 * block), numbers(h0, block)
-    rows, zs, tile_offsets = numbers(h0, tile * block), numbers(h0, tile * block), sequence(block)
-    h = numbers(h0, block)
-    tiles = max(1, (extremes(lengths, lengths.size)[1] + tile - 1) // tile)
-    starts = numbers(h0, tiles * block)
-    # Rows: mantissa and exponent of w1 and of w2, then of dh, and what the exponent lost.
-    scaled = doubles(7 * block)
-    es = doubles(tile * block)
-    for _ in range(most):
-        start = block * take(turns)
-        if start >= lanes.size:
-            break
-        count = min(block, lanes.size - start)
-        width = gather_block(lanes, start, count, h0, lengths, nets, sequences, ends)
-        gather_weights(w1, w2, b, nets, width, weights)
-        lane_offsets(nets, sequences, width, 0, x[1], x_offsets)
-        find_layouts(h0, x_offsets, x[2], width, x_layouts)
-        lane_offsets(nets, sequences, width, mantissas[1], mantissas[2], offsets)
-        find_layouts(h0, offsets, mantissas[3], width, layouts)
-        find_layouts(dh, offsets, mantissas[3], width, power_layouts)
-        for lane in range(width):
-            k, i = nets[lane], sequences[lane]
-            starts[lane] = h0[k, i, 0]
-            scaled[lane], scaled[block + lane] = normalise(np.float64(weights[lane]))
-            scaled[2 * block + lane], scaled[3 * block + lane] = normalise(
-                np.float64(weights[block + lane])
-            )
-            scaled[4 * block + lane], shift = normalise(dh[k, i, 0])
-            scaled[5 * block + lane] = powers[k, i, 0] + shift
-            scaled[6 * block + lane] = rests[k, i, 0]
-        least, longest = extremes(ends, width)
-        _find_starts(
-            f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, width,
-            remaining, rows, tile_offsets, starts, h,
-        )  # fmt: skip
-        for t in range((longest - 1) // tile * tile, -1, -tile):
-            steps = min(tile, longest - t)
-            xs = load_rows(
-                inputs, x_layouts, x_offsets, x[2], t, steps, width, 1, rows, tile_offsets
-            )
-            out = rows_for(outputs, layouts, offsets, mantissas[3], t, width, rows, tile_offsets)
-            power_out = rows_for(
-                power_outputs, power_layouts, offsets, mantissas[3], t, width, es, tile_offsets
-            )
-            remaining_steps(ends, width, t, steps, remaining)
-            copy(starts, t // tile * block, h, 0, width)
-            _advance_with_inputs(f, weights, xs, remaining, steps, width, h, zs)
-            _retreat_scaled(f, zs, remaining, steps, width, block, scaled, out, power_out)
-            store_rows(rows, outputs, layouts, offsets, mantissas[3], t, steps, width, -1)
-            store_rows(es, power_outputs, power_layouts, offsets, exponents[3], t, steps, width, -1)
-        for lane in range(width):
-            k, i = nets[lane], sequences[lane]
-            dh[k, i, 0] = scaled[4 * block + lane]
-            powers[k, i, 0], rests[k, i, 0] = scaled[5 * block + lane], scaled[6 * block + lane]
-        finish(turns)
-
-
-@kernel
-def _find_starts(
+def find_starts(
     f, weights, inputs, layouts, offsets, stride, ends, least, longest, tile, width, remaining,
     rows, tile_offsets, starts, h,
 ):  # fmt: skip
@@ -297,7 +221,7 @@ def _find_starts(
 
 
 @part
-def _pre_activation(weights, v, x, h):
+def pre_activation(weights, v, x, h):
     block = weights.size // 3
     return fma(load(weights, block + v), h, fma(load(weights, v), x, load(weights, 2 * block + v)))
 
@@ -312,7 +236,7 @@ def _advance(f, weights, xs, remaining, ragged, steps, width, h, keep, out):
     for s in range(steps):
         for v in range(0, width, lanes_of(h)):
             before = load(h, v)
-            after = activate(f, _pre_activation(weights, v, load_row(xs, place(xs, v), s), before))
+            after = activate(f, pre_activation(weights, v, load_row(xs, place(xs, v), s), before))
             state = after
             if ragged:
                 running = load(remaining, v) > float(s)
@@ -329,24 +253,13 @@ def _advance_with_slopes(f, weights, xs, remaining, ragged, steps, width, hs, sl
         at = s * width
         for v in range(0, width, lanes_of(hs)):
             h = load(hs, at + v)
-            z = _pre_activation(weights, v, load_row(xs, place(xs, v), s), h)
+            z = pre_activation(weights, v, load_row(xs, place(xs, v), s), h)
             after, slope = with_slope(f, z)
             if ragged:
                 running = load(remaining, v) > float(s)
                 after, slope = where(running, after, h), where(running, slope, 0.0)
             store(hs, at + width + v, after)
             store(slopes, at + v, slope)
-
-
-@kernel
-def _advance_with_inputs(f, weights, xs, remaining, steps, width, h, zs):
-    """The state h after some steps, and the pre-activations of all."""
-    for s in range(steps):
-        for v in range(0, width, lanes_of(h)):
-            before = load(h, v)
-            z = _pre_activation(weights, v, load_row(xs, place(xs, v), s), before)
-            store(zs, s * width + v, z)
-            store(h, v, where(load(remaining, v) > float(s), activate(f, z), before))
 
 
 @kernel
@@ -411,58 +324,3 @@ def _add_partial(partial, width, block, segment):
     for row in range(len(SUMS)):
         for v in range(row * block, row * block + width, 8):
             store(segment, v, load(segment, v) + load_double(partial, v))
-
-
-@kernel
-def _retreat_scaled(f, zs, remaining, steps, width, block, scaled, ms, es):
-    """Walk back over ``steps`` steps in float64: d/dx into rows ms, es, and dh in ``scaled``."""
-    for v in range(0, width, 8):
-        w1, w1_power = load(scaled, v), load(scaled, block + v)
-        w2, w2_power = load(scaled, 2 * block + v), load(scaled, 3 * block + v)
-        dh, power = load(scaled, 4 * block + v), load(scaled, 5 * block + v)
-        rest = load(scaled, 6 * block + v)
-        running_steps = load_double(remaining, v)
-        for s in range(steps - 1, -1, -1):
-            running = running_steps > float(s)
-            slope, slope_power = slope_scaled(f, load_double(zs, s * width + v))
-            new_power, new_rest = add_exactly(power, rest, slope_power)
-            dz, shift = _normalise(dh * slope)
-            new_power, new_rest = add_exactly(new_power, new_rest, shift)
-            dx, shift = _normalise(w1 * dz)
-            store_row(ms, place(ms, v), s, where(running, dx, 0.0))
-            store_row(es, place(es, v), s, new_power + (new_rest + (w1_power + shift)))
-            after, shift = _normalise(w2 * dz)
-            new_power, new_rest = add_exactly(new_power, new_rest, w2_power + shift)
-            dh = where(running, after, dh)
-            power, rest = where(running, new_power, power), where(running, new_rest, rest)
-        store(scaled, 4 * block + v, dh)
-        store(scaled, 5 * block + v, power)
-        store(scaled, 6 * block + v, rest)
-
-
-@part
-def _normalise(v):
-    """v = m * 2**e with |m| in [1, 2), or v and 0 of zero, inf and NaN."""
-    usual = where(abs(v) < np.inf, abs(v), 0.0) > 0.0
-    return where(usual, mantissa(v), v), where(usual, exponent(v), 0.0)
-
-
-@part
-def add_exactly(total, rest, term):
-    """(total, rest) + term, with what rounding takes from the sum kept in the rest (Knuth).
-
-    Exponents past 2**53, from |z| = 1e15 on, would else lose T/2 units instead of one.
-    """
-    result = total + term
-    back = result - total
-    error = (total - (result - back)) + (term - back)
-    return result, where(abs(result) < np.inf, rest + error, 0.0)
-
-
-@part
-def normalise(value):
-    """``value`` as mantissa * 2**exponent, the mantissa's absolute value in [1, 2), or 0."""
-    if value == 0.0 or not np.isfinite(value):
-        return value, 0.0
-    fraction, shift = math.frexp(value)
-    return 2.0 * fraction, float(shift - 1)

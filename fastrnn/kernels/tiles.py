@@ -11,12 +11,15 @@ vector v of step s from element ``offsets[v] + start + s * stride`` on, or, wher
 that one number for all its lanes.
 """
 
+import numpy as np
+
 from fastrnn.kernels.jit import kernel, part
 from fastrnn.kernels.memory import (
     get,
     lanes_of,
     load,
     load_columns,
+    load_double,
     put,
     store,
     store_columns,
@@ -73,6 +76,14 @@ def load_row(rows, place, s):
     array, _, _, stride, shared = rows
     at = place + s * stride
     return splat(get(array, at)) if shared else load(array, at)
+
+
+@part
+def load_row_double(rows, place, s):
+    """Eight numbers of either type from ``place`` on, of step s, as float64."""
+    array, _, _, stride, shared = rows
+    at = place + s * stride
+    return splat(np.float64(get(array, at))) if shared else load_double(array, at)
 
 
 @part

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine
+from fastrnn import engine, engine_scaled
 from fastrnn.checks import float_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled, split_upstream
 from fastrnn.memory import byte_budget
@@ -95,7 +95,7 @@ def backward(
         "workers": workers,
     }
     if scaled:
-        found = engine.backward_scaled(job, upstream, dlast, **options)
+        found = engine_scaled.backward(job, upstream, dlast, **options)
         return collect_scaled(job, found, wanted, per_sequence)
     arrays = engine.backward(job, upstream, dlast, **options, memory=budget)
     return collect(job, arrays, wanted, per_sequence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine
+from fastrnn import engine, engine_scaled
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
@@ -94,4 +94,4 @@ def diagnose(
     job = sequences(net, x, h0=h0, lengths=lengths)
     seed = job.output_seed(v)
     states, _ = engine.forward(job, keep=True, workers=workers)
-    return diagnosis(job, seed, *engine.influence(job, seed, workers=workers), states)
+    return diagnosis(job, seed, *engine_scaled.influence(job, seed, workers=workers), states)

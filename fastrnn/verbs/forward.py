@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine
+from fastrnn import engine, engine_scaled
 from fastrnn.checks import FloatArray, choice, output_array
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
@@ -86,7 +86,7 @@ def forward(
     if scaled:
         if out is not None:
             raise ValueError("out must be None where scaled=True")
-        every, last = engine.forward_scaled(job, keep=keep == "all", workers=workers)
+        every, last = engine_scaled.forward(job, keep=keep == "all", workers=workers)
         return job.visible(last if keep == "last" else every, axes)
     into = None
     if out is not None:

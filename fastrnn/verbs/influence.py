@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine
+from fastrnn import engine_scaled
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
@@ -74,6 +74,8 @@ def influence(
     1.000e-200000
     """
     job = sequences(net, x, h0=h0, lengths=lengths)
-    by_x, _ = engine.influence(job, job.output_seed(v), workers=workers, memory=byte_budget(memory))
-    axes = "KBTX"
-    return Scaled(job.visible(by_x.mantissa, axes), job.visible(by_x.exponent, axes))
+    by_x, _ = engine_scaled.influence(
+        job, job.output_seed(v), workers=workers, memory=byte_budget(memory)
+    )
+    result: Scaled = job.visible(by_x, "KBTX")
+    return result

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn import engine
+from fastrnn import engine, engine_scaled
 from fastrnn.checks import choice, float_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled
 from fastrnn.memory import byte_budget
@@ -106,7 +106,7 @@ def loss_and_grad(
         "workers": workers,
     }
     if scaled:
-        found = engine.backward_scaled(job, target, none, **options)
+        found = engine_scaled.backward(job, target, none, **options)
         half = job.visible(found[0]["loss"], axes)
         return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
     arrays = engine.backward(job, target, none, **options, memory=budget)

@@ -1,0 +1,176 @@
+"""The engine of numbers of any magnitude.
+
+Neurons are walked by vectors as long as their states are floats, and lanes whose are not number
+by number; layers number by number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastrnn.checks import FloatArray
+from fastrnn.engine import EMPTY, FEWER, Block, affordable, blocks, lanes, tile, zeros
+from fastrnn.kernels import ACTIVATIONS, exact, layer, neuron, neuron_scaled
+from fastrnn.kernels.neuron_scaled import SUM
+from fastrnn.scaled import Scaled, already_normal
+from fastrnn.sequences import Sequences
+from fastrnn.threads import count_workers, run
+
+# Multiply-adds of one call: about 50 ms, so that Ctrl-C is heard.
+EXACT_WORK = 1 << 16
+
+
+def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled, Scaled]:
+    """As `engine.forward`, of states of any magnitude; past a sequence's length they are 0."""
+    shape = job.size("KBTH") if keep else EMPTY
+    states, powers = (zeros("states", shape, dtype, FEWER) for dtype in (job.dtype, np.float64))
+    last, last_powers = np.empty_like(job.h0), np.empty(job.h0.shape)
+    w1, w2, b, _, _ = job.weights
+    common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
+    run(
+        lambda block: exact.forward(*common, block, keep, states, powers, last, last_powers),
+        blocks(job, workers, work=EXACT_WORK),
+        workers,
+    )
+    return Scaled(states, powers), Scaled(last, last_powers)
+
+
+def influence(
+    job: Sequences, seed: FloatArray, *, workers: int | None, memory: int | None = None
+) -> tuple[Scaled, Scaled]:
+    """d(seed . h_T)/dx (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), for seeds (K, H)."""
+    into = Results(None, _pair("influences", job.size("KBTF"), job.dtype), _pair_of(job.h0))
+    if job.net.is_neuron:
+        none = np.broadcast_to(np.zeros((), job.dtype), job.size("KBTH"))
+        seeds = np.broadcast_to(seed[:, None], job.h0.shape)
+        return _pull_neuron(job, none, seeds, into, fused=False, workers=workers, memory=memory)
+    workers = affordable(job, count_workers(workers), memory, 0)
+    w1, w2, b, _, _ = job.weights
+    common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
+    run(
+        lambda block: layer.influence(*common, tile(job), block, seed, *into.dx, *into.dh0),
+        blocks(job, workers),
+        workers,
+    )
+    return into.scaled(job.dtype)
+
+
+def backward(
+    job: Sequences,
+    upstream: FloatArray,
+    dlast: FloatArray,
+    *,
+    fused: bool,
+    want_dx: bool,
+    per_sequence: bool,
+    workers: int | None,
+) -> tuple[dict[str, Scaled], dict[str, FloatArray]]:
+    """As `engine.backward`, and |sum| / sum of |terms| of each weight."""
+    dx = _pair("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype)
+    sums = _sums(job)
+    into = Results(sums, dx, _pair_of(job.h0))
+    if job.net.is_neuron:
+        by_x, by_h0 = _pull_neuron(job, upstream, dlast, into, fused=fused, workers=workers)
+    else:
+        own = blocks(job, workers, work=EXACT_WORK)
+        by_x, by_h0 = _pull_exact(job, upstream, dlast, into, fused, workers, own)
+    found, left = {"x": by_x, "h0": by_h0}, {}
+    for name, array in sums.items():
+        total, lost, size, power = np.moveaxis(array, -1, 0)
+        value, terms = Scaled(total + lost, power), Scaled(size, power)
+        if not per_sequence:
+            value, terms = value.sum(axis=1), terms.sum(axis=1)
+        found[name] = value.astype(job.dtype)
+        left[name] = np.where(terms.sign == 0, 1.0, (abs(value) / terms).to_float())
+    return found, left
+
+
+Pair = tuple[FloatArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Room for sums (K, B, ..., SUM) of the weights and the loss, and mantissas and exponents."""
+
+    sums: dict[str, FloatArray] | None
+    dx: Pair
+    dh0: Pair
+
+    @property
+    def want_dx(self) -> bool:
+        """Whether the gradient of x is to be found."""
+        return self.dx[0].size > 0
+
+    def scaled(self, dtype: DTypeLike) -> tuple[Scaled, Scaled]:
+        """Gradients of x and h_0."""
+        return Scaled(*self.dx), Scaled(*self.dh0).astype(dtype)
+
+
+def _pair(what: str, shape: tuple[int, ...], dtype: DTypeLike) -> Pair:
+    return zeros(what, shape, dtype, FEWER), zeros(what, shape, np.float64, FEWER)
+
+
+def _pair_of(h0: FloatArray) -> Pair:
+    return np.zeros(h0.shape), np.zeros(h0.shape)
+
+
+def _sums(job: Sequences) -> dict[str, FloatArray]:
+    nets, batch_size, _ = job.h0.shape
+    shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
+    return {
+        name: zeros(f"d{name}", (nets, batch_size, *shape, SUM), np.float64, FEWER)
+        for name, shape in shapes.items()
+    }
+
+
+def _pull_neuron(
+    job: Sequences,
+    upstream: FloatArray,
+    dlast: FloatArray,
+    into: Results,
+    *,
+    fused: bool,
+    workers: int | None,
+    memory: int | None = None,
+) -> tuple[Scaled, Scaled]:
+    """Gradients of x and h_0 of a neuron, and the sums."""
+    rows = None
+    if into.sums is not None:
+        rows = np.zeros((len(neuron.SUMS), *job.h0.shape[:2], SUM))
+        rows[: neuron_scaled.POWERED, ..., -1] = neuron_scaled.NO_POWER
+    dx = (into.dx[0][..., 0], into.dx[1][..., 0]) if into.want_dx else None
+    walk = lanes(job, workers, memory).backward_scaled
+    *found, outside = walk(job.h0, upstream[..., 0], dlast, rows, dx, fused=fused)
+    for mine, theirs in zip(into.dh0, found, strict=True):
+        mine[...] = theirs
+    outside |= ~np.isfinite(into.dh0[0][..., 0])
+    if into.sums is not None and rows is not None:
+        outside |= neuron_scaled.digits_lost(rows)
+        for name, row in zip(neuron.SUMS, rows, strict=True):
+            row[outside] = 0
+            into.sums[name][...] = row.reshape(into.sums[name].shape)
+    if not outside.any():
+        by_x = already_normal(*into.dx)
+        return by_x, Scaled(*into.dh0).astype(job.dtype)
+    again = [(k, k + 1, i, i + 1) for k, i in np.argwhere(outside).tolist()]
+    return _pull_exact(job, upstream, dlast, into, fused, workers, again)
+
+
+def _pull_exact(
+    job: Sequences,
+    upstream: FloatArray,
+    dlast: FloatArray,
+    into: Results,
+    fused: bool,
+    workers: int | None,
+    parts: list[Block],
+) -> tuple[Scaled, Scaled]:
+    """The same of any net, number by number, of some nets and sequences."""
+    sums = _sums(job) if into.sums is None else into.sums
+    common = ACTIVATIONS[job.net.activation], *job.weights, job.x, job.h0, job.lengths, tile(job)
+    rest = fused, upstream, dlast, *sums.values(), *into.dx, *into.dh0, into.want_dx
+    run(lambda block: exact.backward(*common, block, *rest), parts, workers)
+    return into.scaled(job.dtype)
