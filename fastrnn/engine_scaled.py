@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastrnn import engine
 from fastrnn.checks import FloatArray
 from fastrnn.engine import EMPTY, FEWER, Block, affordable, blocks, lanes, tile, zeros
 from fastrnn.kernels import ACTIVATIONS, exact, layer, neuron, neuron_scaled
@@ -19,12 +20,17 @@ from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
 
+# Activations whose states never leave the range of floats.
+BOUNDED = ("tanh", "sigmoid")
 # Multiply-adds of one call: about 50 ms, so that Ctrl-C is heard.
 EXACT_WORK = 1 << 16
 
 
 def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled, Scaled]:
     """As `engine.forward`, of states of any magnitude; past a sequence's length they are 0."""
+    if job.net.is_neuron and job.net.activation in BOUNDED:
+        plain = engine.forward(job, keep=keep, workers=workers)
+        return Scaled(plain[0]), Scaled(plain[1])
     shape = job.size("KBTH") if keep else EMPTY
     states, powers = (zeros("states", shape, dtype, FEWER) for dtype in (job.dtype, np.float64))
     last, last_powers = np.empty_like(job.h0), np.empty(job.h0.shape)

@@ -141,6 +141,127 @@ def test_states_beyond_the_range_have_their_closed_form(w2):
         assert abs(number(grad.w2) / ((steps - 1) * power / 2) - 1) <= bound
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_same_bits_alone_and_in_a_bank_and_a_batch(activation, dtype):
+    one = np.dtype(dtype).type
+    w2 = [w for w in EXTREME_W2 if dtype == "float64" or 1e-30 < abs(w) < 1e30]
+    lengths = [300, 0, 7, 77, 300]
+    rng = np.random.default_rng(1)
+    x, dh = rng.standard_normal((2, 5, 300)).astype(dtype)
+    x[3, 20:] = 0
+    x[4] = dh[4] = 0
+    x[4, 3] = dh[4, -1] = 1
+
+    def gradients(w2, x, dh, lengths):
+        net = fastrnn.RNN(one(0.7), np.asarray(w2, dtype), one(0.1), activation=activation)
+        grad = fastrnn.backward(
+            net, x, dh, wrt=NAMES, scaled=True, per_sequence=True, lengths=lengths
+        )
+        return {name: getattr(grad, name) for name in NAMES}
+
+    all_dh = np.broadcast_to(dh, (len(w2), *dh.shape))
+    every = gradients(w2, x, all_dh, lengths)
+    for k, weight in enumerate(w2):
+        for i, length in enumerate(lengths):
+            alone = gradients(weight, x[i : i + 1, :length], dh[i : i + 1, :length], None)
+            for name in NAMES:
+                ours = every[name][k, i]
+                ours = ours[:length] if name == "x" else ours
+                assert ours.mantissa.tobytes() == alone[name][0].mantissa.tobytes(), name
+                assert ours.exponent.tobytes() == alone[name][0].exponent.tobytes(), name
+
+
+@pytest.mark.parametrize("activation", ["tanh", "identity"])
+@pytest.mark.parametrize("w2", [0.01, 3.0])
+def test_an_early_impulse_and_a_late_gradient(w2, activation):
+    """Their product spans more than floats do; so do gradients that start at every step."""
+    steps = 700
+    x, last = np.zeros((2, steps))
+    x[0] = last[-1] = 1e-3
+    for up in (last, np.full(steps, 1e-3)):
+        net = fastrnn.RNN(0.7, w2, activation=activation)
+        states = fastrnn.forward(net, x, scaled=True)
+        grad = fastrnn.backward(net, x, up, wrt=NAMES, scaled=True)
+        with mp.workdps(exact.DIGITS):
+            values, sizes, rounding = truth(net, x, [number(state) for state in states], up)
+            bound = tolerances.C * tolerances.eps(np.float64) * rounding
+            for name in ("w1", "w2", "b"):
+                ours = number(getattr(grad, name))
+                assert abs(ours - values[name]) <= mp.expm1(bound) * sizes[name], name
+            for ours, theirs in zip(grad.x, values["x"], strict=True):
+                assert abs(mp.log(number(ours) / theirs)) <= bound
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("steps", [1, 5, pytest.param(100, marks=pytest.mark.slow)])
+def test_layers_match_mpmath_at_extreme_w2(activation, steps, dtype):
+    hidden = 8
+    rng = np.random.default_rng(7)
+    w1, direction = rng.standard_normal((hidden, 1)), rng.standard_normal((hidden, hidden)) / 3
+    b = np.full(hidden, 0.1)
+    x = rng.standard_normal((1, steps, 1)).astype(dtype)
+    up = np.zeros((1, steps, hidden), dtype)
+    up[0, -1] = 1
+    for w2 in (1e-300, -1e-10, 0.1, -1.1, 10.0, -1e3, 1e10, 1e100, -1e300):
+        if dtype == "float32" and not 1e-30 < abs(w2) < 1e30:
+            continue
+        weights = (w1.astype(dtype), (w2 * direction).astype(dtype), b.astype(dtype))
+        net = fastrnn.RNN(*weights, activation=activation)
+        states = fastrnn.forward(net, x, scaled=True)[0]
+        grad = fastrnn.backward(net, x, up, wrt=NAMES, scaled=True)
+        with mp.workdps(exact.DIGITS):
+            values, sizes, rounding = layer_truth(net, x[0], states, up[0])
+            bound = tolerances.C * tolerances.eps(dtype) * rounding
+            for name in NAMES:
+                ours = getattr(grad, name)
+                ours = ours[0] if name in ("x", "h0") else ours
+                for index in np.ndindex(ours.shape):
+                    error = abs(number(ours[index]) - values[name][index])
+                    if bound <= 1:
+                        assert error <= mp.expm1(bound) * sizes[name][index], (w2, name)
+                    elif values[name][index] == sizes[name][index] == 0:
+                        assert ours[index].sign == 0
+                    else:
+                        assert ours[index].sign != 0
+                        ratio = abs(number(ours[index])) / sizes[name][index]
+                        assert mp.log(ratio) <= bound, (w2, name)
+
+
+def layer_truth(net, x, states, up):
+    """As `truth`, of a layer; sizes are those of |W2| and of absolute terms throughout."""
+    steps, hidden = up.shape
+    exact_array = np.vectorize(lambda value: mp.mpf(float(value)), otypes=[object])
+    w1, w2, b, x, up = (exact_array(array) for array in (net.w1, net.w2, net.b, x, up))
+    zero = exact_array(np.zeros(hidden))
+    h = [zero] + [np.array([number(unit) for unit in state], object) for state in states]
+    values = {
+        "w1": 0 * w1, "w2": 0 * w2, "b": 0 * b, "x": [None] * steps, "h0": zero,
+    }  # fmt: skip
+    sizes = {name: list(value) if name == "x" else value for name, value in values.items()}
+    carried = size = zero
+    rounding = mp.mpf(0)
+    homogeneous = net.activation in ("identity", "relu")
+    for t in reversed(range(steps)):
+        z = w1 @ x[t] + w2 @ h[t] + b
+        terms = abs(w1) @ abs(x[t]) + abs(w2) @ abs(h[t]) + abs(b)
+        slope = np.array([exact.derivative(net.activation, unit) for unit in z], object)
+        dz, size_z = (carried + up[t]) * slope, (size + abs(up[t])) * slope
+        for into, d, h_t, x_t in (
+            (values, dz, h[t], x[t]), (sizes, size_z, abs(h[t]), abs(x[t])),
+        ):  # fmt: skip
+            into["w1"] = into["w1"] + np.outer(d, x_t)
+            into["w2"] = into["w2"] + np.outer(d, h_t)
+            into["b"] = into["b"] + d
+        values["x"][t], sizes["x"][t] = w1.T @ dz, abs(w1).T @ size_z
+        carried, size = w2.T @ dz, abs(w2).T @ size_z
+        rounding += hidden + (0 if homogeneous else 2 * max(terms))
+    for found in (values, sizes):
+        found["x"] = np.array(found["x"], object)
+    return values | {"h0": carried}, sizes | {"h0": size}, rounding
+
+
 def test_cancellation_tells_how_many_digits_are_gone():
     net = fastrnn.RNN(1.0, 0.0, activation="identity")
     x = np.array([1.0, -1.0, 1e-9])

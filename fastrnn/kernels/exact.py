@@ -101,7 +101,7 @@ def backward(
                     if dz[unit] != 0.0:
                         at = power + (rest + dz_powers[unit])
                         for j in range(hidden):
-                            _add(dw2[k, i, unit, j], dz[unit] * before[s, j], at + powers[s, j])
+                            _add(dw2[k, i, unit, j], dz[unit], at + powers[s, j], before[s, j])
                         for j in range(x.shape[2]):
                             _add(dw1[k, i, unit, j], dz[unit], at, x[i, t, j])
                         _add(db[k, i, unit], dz[unit], at)
