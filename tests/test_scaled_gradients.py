@@ -5,37 +5,13 @@ import numpy as np
 import pytest
 
 import fastrnn
+from benchmarks.exact import derivative, gradients, number
 from fastrnn.sequences import sequences
 from tests import cases, exact, tolerances
 from tests.cases import ACTIVATIONS
 from tests.test_exactness import EXTREME_W2
 
 NAMES = ("w1", "w2", "b", "x", "h0")
-
-
-def number(scaled):
-    return mp.ldexp(mp.mpf(float(scaled.mantissa)), int(scaled.exponent))
-
-
-def truth(net, x, states, dh):
-    """Gradients, the sums of their absolute terms, and sum(1 + 2|z|), of one net and sequence."""
-    w1, w2, b = (mp.mpf(float(w)) for w in (net.w1, net.w2, net.b))
-    carried, values, sizes, rounding = mp.mpf(0), dict.fromkeys(NAMES[:3], mp.mpf(0)), {}, mp.mpf(0)
-    sizes |= values
-    dx = []
-    for t in reversed(range(len(x))):
-        before = states[t - 1] if t else mp.mpf(0)
-        z = b + w1 * mp.mpf(float(x[t])) + w2 * before
-        dz = (carried + mp.mpf(float(dh[t]))) * exact.derivative(net.activation, z)
-        for name, factor in (("w1", mp.mpf(float(x[t]))), ("w2", before), ("b", mp.mpf(1))):
-            values[name] += dz * factor
-            sizes[name] += abs(dz * factor)
-        dx.append(w1 * dz)
-        carried = w2 * dz
-        homogeneous = net.activation in ("identity", "relu")
-        rounding += 1 if homogeneous else 1 + 2 * abs(z)
-    values |= {"x": dx[::-1], "h0": carried}
-    return values, sizes, rounding
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
@@ -53,7 +29,7 @@ def test_gradients_match_mpmath_at_extreme_w2(activation, steps, dtype):
         grad = fastrnn.backward(net, x, last, wrt=NAMES, scaled=True)
         with mp.workdps(exact.DIGITS):
             states = [number(state) for state in found]
-            values_, sizes, rounding = truth(net, x, states, last)
+            values_, sizes, rounding = gradients(net, x, states, last)
             bound = tolerances.C * tolerances.eps(dtype) * rounding
             for name in NAMES[:3]:
                 ours, theirs = number(getattr(grad, name)), values_[name]
@@ -153,7 +129,7 @@ def test_same_bits_alone_and_in_a_bank_and_a_batch(activation, dtype):
     x[4] = dh[4] = 0
     x[4, 3] = dh[4, -1] = 1
 
-    def gradients(w2, x, dh, lengths):
+    def found(w2, x, dh, lengths):
         net = fastrnn.RNN(one(0.7), np.asarray(w2, dtype), one(0.1), activation=activation)
         grad = fastrnn.backward(
             net, x, dh, wrt=NAMES, scaled=True, per_sequence=True, lengths=lengths
@@ -161,10 +137,10 @@ def test_same_bits_alone_and_in_a_bank_and_a_batch(activation, dtype):
         return {name: getattr(grad, name) for name in NAMES}
 
     all_dh = np.broadcast_to(dh, (len(w2), *dh.shape))
-    every = gradients(w2, x, all_dh, lengths)
+    every = found(w2, x, all_dh, lengths)
     for k, weight in enumerate(w2):
         for i, length in enumerate(lengths):
-            alone = gradients(weight, x[i : i + 1, :length], dh[i : i + 1, :length], None)
+            alone = found(weight, x[i : i + 1, :length], dh[i : i + 1, :length], None)
             for name in NAMES:
                 ours = every[name][k, i]
                 ours = ours[:length] if name == "x" else ours
@@ -184,7 +160,7 @@ def test_an_early_impulse_and_a_late_gradient(w2, activation):
         states = fastrnn.forward(net, x, scaled=True)
         grad = fastrnn.backward(net, x, up, wrt=NAMES, scaled=True)
         with mp.workdps(exact.DIGITS):
-            values, sizes, rounding = truth(net, x, [number(state) for state in states], up)
+            values, sizes, rounding = gradients(net, x, [number(state) for state in states], up)
             bound = tolerances.C * tolerances.eps(np.float64) * rounding
             for name in ("w1", "w2", "b"):
                 ours = number(getattr(grad, name))
@@ -230,7 +206,7 @@ def test_layers_match_mpmath_at_extreme_w2(activation, steps, dtype):
 
 
 def layer_truth(net, x, states, up):
-    """As `truth`, of a layer; sizes are those of |W2| and of absolute terms throughout."""
+    """As `gradients`, of a layer; sizes are those of |W2| and of absolute terms throughout."""
     steps, hidden = up.shape
     exact_array = np.vectorize(lambda value: mp.mpf(float(value)), otypes=[object])
     w1, w2, b, x, up = (exact_array(array) for array in (net.w1, net.w2, net.b, x, up))
@@ -246,7 +222,7 @@ def layer_truth(net, x, states, up):
     for t in reversed(range(steps)):
         z = w1 @ x[t] + w2 @ h[t] + b
         terms = abs(w1) @ abs(x[t]) + abs(w2) @ abs(h[t]) + abs(b)
-        slope = np.array([exact.derivative(net.activation, unit) for unit in z], object)
+        slope = np.array([derivative(net.activation, unit) for unit in z], object)
         dz, size_z = (carried + up[t]) * slope, (size + abs(up[t])) * slope
         for into, d, h_t, x_t in (
             (values, dz, h[t], x[t]), (sizes, size_z, abs(h[t]), abs(x[t])),

@@ -40,8 +40,8 @@ def forward(
     lengths : array_like of int, shape (B,), optional
         Steps of each sequence where they differ; what lies past them is never read.
     scaled : bool
-        Return the states as `Scaled`: those of relu and identity then never overflow. It takes
-        about 0.3 us a step.
+        Return the states as `Scaled`: those of relu and identity then never overflow. Of
+        these, and of layers, it takes about 0.3 us a step.
     workers : int, optional
         Threads, by default as many as cores this process may use; see `set_workers`.
     out : ndarray, shape and type of the result, optional
