@@ -175,13 +175,15 @@ def zeros(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> 
     return np.zeros(shape, dtype)
 
 
-def affordable(job: Sequences, workers: int, memory: int | None, held: int) -> int:
+def affordable(
+    job: Sequences, workers: int, memory: int | None, held: int = 0, exponent_bytes: int = 0
+) -> int:
     """As many of the workers as a budget allows a layer, beside the bytes that are held anyhow."""
     if memory is None:
         return workers
     hidden, steps = job.net.hidden_size, job.x.shape[1]
     rows = 2 * tile(job) + steps // tile(job) + 2 + hidden + job.net.input_size
-    each = rows * hidden * job.dtype.itemsize + 64 * hidden
+    each = rows * hidden * (job.dtype.itemsize + exponent_bytes) + 64 * hidden
     if (affordable := (memory - held) // each) < 1:
         raise budget_too_small(memory, held + each)
     return min(workers, int(affordable))

@@ -52,8 +52,8 @@ def influence(
     if job.net.is_neuron:
         none = np.broadcast_to(np.zeros((), job.dtype), job.size("KBTH"))
         seeds = np.broadcast_to(seed[:, None], job.h0.shape)
-        return _pull_neuron(job, none, seeds, into, fused=False, workers=workers, memory=memory)
-    workers = affordable(job, count_workers(workers), memory, 0)
+        return _pull_neuron(job, none, seeds, into, False, workers, memory)
+    workers = affordable(job, count_workers(workers), memory)
     w1, w2, b, _, _ = job.weights
     common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
     run(
@@ -73,14 +73,16 @@ def backward(
     want_dx: bool,
     per_sequence: bool,
     workers: int | None,
+    memory: int | None = None,
 ) -> tuple[dict[str, Scaled], dict[str, FloatArray]]:
     """As `engine.backward`, and |sum| / sum of |terms| of each weight."""
     dx = _pair("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype)
     sums = _sums(job)
     into = Results(sums, dx, _pair_of(job.h0))
     if job.net.is_neuron:
-        by_x, by_h0 = _pull_neuron(job, upstream, dlast, into, fused=fused, workers=workers)
+        by_x, by_h0 = _pull_neuron(job, upstream, dlast, into, fused, workers, memory)
     else:
+        workers = affordable(job, count_workers(workers), memory, exponent_bytes=8)
         own = blocks(job, workers, work=EXACT_WORK)
         by_x, by_h0 = _pull_exact(job, upstream, dlast, into, fused, workers, own)
     found, left = {"x": by_x, "h0": by_h0}, {}
@@ -137,10 +139,9 @@ def _pull_neuron(
     upstream: FloatArray,
     dlast: FloatArray,
     into: Results,
-    *,
     fused: bool,
     workers: int | None,
-    memory: int | None = None,
+    memory: int | None,
 ) -> tuple[Scaled, Scaled]:
     """Gradients of x and h_0 of a neuron, and the sums."""
     rows = None

@@ -14,12 +14,10 @@ from numpy.typing import DTypeLike
 UNCHECKED = 1 << 28
 
 
-def byte_budget(memory: SupportsIndex | None, scaled: bool = False) -> int | None:
-    """The argument ``memory``, checked; ``scaled`` gradients keep to none."""
+def byte_budget(memory: SupportsIndex | None) -> int | None:
+    """The argument ``memory``, checked."""
     if memory is None:
         return None
-    if scaled:
-        raise ValueError("memory must be None where scaled=True")
     if isinstance(memory, bool):
         raise TypeError("memory must be a number of bytes, got a bool")
     try:

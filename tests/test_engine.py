@@ -69,7 +69,7 @@ def test_same_bits_for_any_tile(kind, monkeypatch):
 @pytest.mark.parametrize("kind", ["neuron", "bank", "layer"])
 def test_same_bits_in_any_memory(kind):
     net = cases.NETS[kind]("tanh", "float32")
-    x = cases.inputs(net, 40, 3000, "float32")
+    x = cases.inputs(net, 40, 1500, "float32")
     y = np.zeros_like(fastrnn.predict(net, x))
 
     def of_loss(memory):
@@ -79,10 +79,14 @@ def test_same_bits_in_any_memory(kind):
     def of_states(memory):
         return fastrnn.backward(net, x, y + 1, memory=memory).w1.tobytes()
 
+    def scaled(memory):
+        up = fastrnn.backward(net, x, y + 1, wrt=("w2", "x"), scaled=True, memory=memory)
+        return up.w2.mantissa.tobytes() + up.x.mantissa.tobytes()
+
     def influence(memory):
         return fastrnn.influence(net, x, workers=2, memory=memory).mantissa.tobytes()
 
-    for call in (of_loss, of_states, influence):
+    for call in (of_loss, of_states, scaled, influence):
         with pytest.raises(ValueError, match="memory must be at least") as error:
             call(1)
         least = int(str(error.value).split()[5])

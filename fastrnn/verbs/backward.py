@@ -57,7 +57,7 @@ def backward(
         Threads; see `set_workers`.
     memory : int, optional
         Bytes of working memory, beside inputs and results; by default some MB a thread. A
-        smaller budget costs time, and changes no bit of the result. Not with ``scaled``.
+        smaller budget costs time, and changes no bit of the result.
 
     Returns
     -------
@@ -88,15 +88,15 @@ def backward(
     upstream = float_array("dh", dh)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
     upstream, dlast = split_upstream(job, upstream)
-    budget = byte_budget(memory, scaled)
     options: dict[str, Any] = {
         "fused": False,
         "want_dx": "x" in wanted,
         "per_sequence": per_sequence,
         "workers": workers,
+        "memory": byte_budget(memory),
     }
     if scaled:
         found = engine_scaled.backward(job, upstream, dlast, **options)
         return collect_scaled(job, found, wanted, per_sequence)
-    arrays = engine.backward(job, upstream, dlast, **options, memory=budget)
+    arrays = engine.backward(job, upstream, dlast, **options)
     return collect(job, arrays, wanted, per_sequence)

@@ -64,7 +64,7 @@ def loss_and_grad(
         Threads; see `set_workers`.
     memory : int, optional
         Bytes of working memory, beside inputs and results; by default some MB a thread. A
-        smaller budget costs time, and changes no bit of the result. Not with ``scaled``.
+        smaller budget costs time, and changes no bit of the result.
 
     Returns
     -------
@@ -99,19 +99,19 @@ def loss_and_grad(
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
     axes = "KB" if per_sequence else "K"
-    budget = byte_budget(memory, scaled)
     none = np.zeros_like(job.h0)
     options: dict[str, Any] = {
         "fused": True,
         "want_dx": "x" in wanted,
         "per_sequence": per_sequence,
         "workers": workers,
+        "memory": byte_budget(memory),
     }
     if scaled:
         found = engine_scaled.backward(job, target, none, **options)
         half = job.visible(found[0]["loss"], axes)
         return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
-    arrays = engine.backward(job, target, none, **options, memory=budget)
+    arrays = engine.backward(job, target, none, **options)
     with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
         arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
         value = job.visible(arrays["loss"].astype(job.dtype), axes)
