@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any
@@ -120,11 +120,59 @@ class Scaled:
 
     def sum(self, axis: int | tuple[int, ...] | None = None) -> Scaled:
         """Sum over ``axis`` (all axes by default), aligned to the largest exponent."""
-        exponent = np.where(self.mantissa == 0, -np.inf, self.exponent)
-        top = np.max(exponent, axis=axis, keepdims=True, initial=-np.inf)
+        top = np.max(_exponent_of_nonzero(self), axis=axis, keepdims=True, initial=-np.inf)
         top = np.where(np.isfinite(top), top, 0.0)
         total = np.asarray(Scaled(self.mantissa, self.exponent - top).to_float().sum(axis=axis))
         return Scaled(total, top.reshape(total.shape))
+
+    def prod(self, axis: int | None = None) -> Scaled:
+        """Product over ``axis`` (all axes by default)."""
+        return self._fold(axis, lambda a, b: a * b, Scaled(np.ones(1, self.dtype)))
+
+    def max(self, axis: int | None = None) -> Scaled:
+        """The largest over ``axis`` (all axes by default); NaN where there is one."""
+        return self._fold(axis, lambda a, b: _where(_less(a, b) | np.isnan(b.mantissa), b, a))
+
+    def min(self, axis: int | None = None) -> Scaled:
+        """The smallest over ``axis`` (all axes by default); NaN where there is one."""
+        return self._fold(axis, lambda a, b: _where(_less(b, a) | np.isnan(b.mantissa), b, a))
+
+    def _fold(
+        self, axis: int | None, combine: Callable[[Scaled, Scaled], Scaled], empty: Any = None
+    ) -> Scaled:
+        """Halves of an axis combined until one is left."""
+        parts = self.mantissa, np.broadcast_to(self.exponent, self.shape)
+        if axis is None:
+            parts, axis = (parts[0].ravel(), parts[1].ravel()), 0
+        left = already_normal(*(np.moveaxis(part, axis, 0) for part in parts))
+        if len(left) == 0:
+            if empty is None:
+                raise ValueError("an empty Scaled array has no largest or smallest number")
+            return Scaled(np.broadcast_to(empty.mantissa[0], left.shape[1:]))
+        while len(left) > 1:
+            half = len(left) // 2
+            pairs = combine(left[:half], left[half : 2 * half])
+            odd = left[2 * half :]
+            left = already_normal(
+                np.concatenate([pairs.mantissa, odd.mantissa]),
+                np.concatenate([pairs.exponent, odd.exponent]),
+            )
+        return left[0]
+
+    def __add__(self, other: Scaled | ArrayLike) -> Scaled:
+        other = _scaled(other, self.dtype)
+        top = np.maximum(_exponent_of_nonzero(self), _exponent_of_nonzero(other))
+        top = np.where(np.isfinite(top), top, 0.0)
+        aligned = (Scaled(term.mantissa, term.exponent - top).to_float() for term in (self, other))
+        return Scaled(sum(aligned), top)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Scaled | ArrayLike) -> Scaled:
+        return self + -_scaled(other, self.dtype)
+
+    def __rsub__(self, other: ArrayLike) -> Scaled:
+        return -self + other
 
     def __abs__(self) -> Scaled:
         return already_normal(np.abs(self.mantissa), self.exponent)
@@ -133,18 +181,18 @@ class Scaled:
         return already_normal(-self.mantissa, self.exponent)
 
     def __mul__(self, other: Scaled | ArrayLike) -> Scaled:
-        other = _scaled(other)
+        other = _scaled(other, self.dtype)
         return Scaled(self.mantissa * other.mantissa, self.exponent + other.exponent)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Scaled | ArrayLike) -> Scaled:
-        other = _scaled(other)
+        other = _scaled(other, self.dtype)
         with np.errstate(divide="ignore", invalid="ignore"):
             return Scaled(self.mantissa / other.mantissa, self.exponent - other.exponent)
 
     def __rtruediv__(self, other: ArrayLike) -> Scaled:
-        return _scaled(other) / self
+        return _scaled(other, self.dtype) / self
 
     def __eq__(self, other: object) -> Any:
         other = _scaled(other)
@@ -214,8 +262,24 @@ def already_normal(mantissa: ArrayLike, exponent: ArrayLike) -> Scaled:
     return result
 
 
-def _scaled(value: Any) -> Scaled:
-    return value if isinstance(value, Scaled) else Scaled(value)
+def _scaled(value: Any, dtype: DTypeLike = None) -> Scaled:
+    """As Scaled; Python numbers take the type of what they meet, as in NumPy."""
+    if isinstance(value, Scaled):
+        return value
+    return (
+        Scaled(value).astype(dtype) if isinstance(value, int | float) and dtype else Scaled(value)
+    )
+
+
+def _where(mask: NDArray[np.bool_], a: Scaled, b: Scaled) -> Scaled:
+    return already_normal(
+        np.where(mask, a.mantissa, b.mantissa), np.where(mask, a.exponent, b.exponent)
+    )
+
+
+def _exponent_of_nonzero(value: Scaled) -> NDArray[np.float64]:
+    """Exponents, -inf of zero."""
+    return np.where(value.mantissa == 0, -np.inf, value.exponent)
 
 
 def _less(a: Scaled, b: Scaled) -> Any:

@@ -1,5 +1,6 @@
 """Scaled against Python's fractions and mpmath."""
 
+import math
 from fractions import Fraction
 
 import mpmath as mp
@@ -35,6 +36,45 @@ def test_product_and_quotient(a, b):
     if fraction(b):
         quotient = fraction(a) / fraction(b)
         assert abs(fraction(a / b) - quotient) <= eps * abs(quotient)
+
+
+@given(numbers, numbers)
+def test_sum_and_difference(a, b):
+    eps = Fraction(np.finfo(float).eps)
+    size = abs(fraction(a)) + abs(fraction(b))
+    # What lies 2200 binades below the larger one is nothing beside it.
+    assert abs(fraction(a + b) - (fraction(a) + fraction(b))) <= eps * size
+    assert abs(fraction(a - b) - (fraction(a) - fraction(b))) <= eps * size
+
+
+@given(st.lists(st.tuples(floats, exponents), min_size=1, max_size=20))
+def test_product_and_extremes_of_many(parts):
+    values = Scaled(*np.array(parts).T)
+    terms = [fraction(value) for value in values]
+    exactly = math.prod(terms)
+    bound = len(parts) * Fraction(np.finfo(float).eps)
+    assert abs(fraction(values.prod()) - exactly) <= bound * abs(exactly)
+    assert fraction(values.max()) == max(terms)
+    assert fraction(values.min()) == min(terms)
+
+
+def test_folds_over_an_axis_and_over_nothing():
+    values = Scaled([[1.0, -2.0, 3.0], [4.0, 5.0, np.nan]], 5000)
+    assert (values.prod(axis=0) == Scaled([4.0, -10.0, np.nan], 10_000)).tolist() == [1, 1, 0]
+    assert (values.max(axis=1)[0] == Scaled(3.0, 5000)).all()
+    assert (values.min(axis=1)[0] == Scaled(-2.0, 5000)).all()
+    assert np.isnan(values.max(axis=1).mantissa[1])
+    assert float(Scaled(np.zeros(0)).prod()) == 1
+    with pytest.raises(ValueError, match="empty Scaled array"):
+        Scaled(np.zeros(0)).max()
+
+
+def test_python_numbers_take_the_type_they_meet():
+    one = Scaled(np.float32(1.0))
+    for result in (one + 1.0, 2 * one, 1 - one, one / 3, 3.0 / one):
+        assert result.dtype == np.float32
+    assert (one * np.float64(2.0)).dtype == np.float64
+    assert (np.float64(1e-300) + one == 1).all()
 
 
 @given(numbers, numbers)
