@@ -262,13 +262,12 @@ def already_normal(mantissa: ArrayLike, exponent: ArrayLike) -> Scaled:
     return result
 
 
-def _scaled(value: Any, dtype: DTypeLike = None) -> Scaled:
+def _scaled(value: Any, dtype: DTypeLike | None = None) -> Scaled:
     """As Scaled; Python numbers take the type of what they meet, as in NumPy."""
     if isinstance(value, Scaled):
         return value
-    return (
-        Scaled(value).astype(dtype) if isinstance(value, int | float) and dtype else Scaled(value)
-    )
+    found = Scaled(value)
+    return found.astype(dtype) if dtype is not None and type(value) in (int, float) else found
 
 
 def _where(mask: NDArray[np.bool_], a: Scaled, b: Scaled) -> Scaled:
