@@ -7,6 +7,7 @@ by number; layers number by number.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -94,6 +95,35 @@ def backward(
         found[name] = value.astype(job.dtype)
         left[name] = np.where(terms.sign == 0, 1.0, (abs(value) / terms).to_float())
     return found, left
+
+
+def mended(
+    job: Sequences,
+    plain: dict[str, FloatArray],
+    upstream: FloatArray,
+    dlast: FloatArray,
+    **options: Any,
+) -> dict[str, FloatArray]:
+    """Results of `engine.backward` with the rounded true values where theirs are inf or NaN.
+
+    Past an overflow floats know no more than inf - inf. What is finite keeps its bits. With inf
+    or NaN in the inputs all is left as it is: they reach the results by right.
+    """
+    lost = {name: ~np.isfinite(array) for name, array in plain.items()}
+    given = job.x, upstream, dlast, job.h0
+    if not any(mask.any() for mask in lost.values()) or not all(_finite(a) for a in given):
+        return plain
+    found, _ = backward(job, upstream, dlast, **options)
+    return {
+        name: np.where(lost[name], found[name].to_float().reshape(array.shape), array)
+        if lost[name].any()
+        else array
+        for name, array in plain.items()
+    }
+
+
+def _finite(array: FloatArray) -> bool:
+    return bool(np.isfinite(array).all())
 
 
 Pair = tuple[FloatArray, FloatArray]

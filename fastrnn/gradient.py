@@ -26,6 +26,9 @@ class Gradient:
 
     ``cancellation``, there with ``scaled=True``, holds for each weight |sum| over the sum of its
     terms' absolute values: 1 where all terms have one sign, and 1e-10 where ten digits cancel.
+
+    ``out_of_range`` names the gradients some of whose values are too large for floats, and so
+    infinite; with ``scaled=True`` there are none.
     """
 
     w1: Any = None
@@ -36,6 +39,7 @@ class Gradient:
     x: Any = None
     h0: Any = None
     cancellation: Gradient | None = None
+    out_of_range: tuple[str, ...] = ()
 
 
 def split_upstream(job: Sequences, dh: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -56,7 +60,8 @@ def collect(
         for name in wanted:
             axes = _axes(name, per_sequence)
             fields[name] = job.visible(arrays[name].astype(job.dtype, copy=False), axes)
-    return Gradient(**fields)
+    beyond = tuple(name for name, array in fields.items() if np.isinf(array).any())
+    return Gradient(**fields, out_of_range=beyond)
 
 
 def collect_scaled(

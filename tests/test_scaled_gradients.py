@@ -261,3 +261,34 @@ def test_nan_and_infinity_pass():
 def test_options_that_scaled_does_not_know():
     with pytest.raises(ValueError, match="out must be None where scaled=True"):
         fastrnn.forward(fastrnn.RNN(1.0, 0.5), [1.0], scaled=True, out=np.empty(1))
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_plain_gradients_are_infinite_where_the_truth_is_too_large_and_never_nan(activation, dtype):
+    one = np.dtype(dtype).type
+    w2 = [w for w in EXTREME_W2 if dtype == "float64" or 1e-30 < abs(w) < 1e30]
+    net = fastrnn.RNN(one(0.7), np.array(w2, dtype), one(0.1), activation=activation)
+    x = cases.inputs(net, 5, 400, dtype)
+    dh = np.ones((len(w2), 5, 400), dtype)
+    options = {"wrt": NAMES, "per_sequence": True}
+    plain = fastrnn.backward(net, x, dh, **options)
+    scaled = fastrnn.backward(net, x, dh, scaled=True, **options)
+    for name in NAMES:
+        ours, true = getattr(plain, name), getattr(scaled, name).to_float()
+        assert not np.isnan(ours).any()
+        # At the very end of the range, a rounding may tell.
+        clear = abs(getattr(scaled, name).log() - np.log(np.finfo(dtype).max)) > 0.1
+        assert (np.isinf(ours) == np.isinf(true))[clear].all()
+        assert (name in plain.out_of_range) == np.isinf(ours).any()
+    assert scaled.out_of_range == ()
+    assert (activation in ("identity", "relu")) == ("x" in plain.out_of_range)
+
+
+def test_infinities_of_the_inputs_are_no_overflow_to_be_mended():
+    net = fastrnn.RNN(1.0, 3.0, activation="identity")
+    x = np.ones((2, 1000))
+    x[0, 3] = np.nan
+    grad = fastrnn.backward(net, x, np.ones_like(x), per_sequence=True)
+    assert np.isnan(grad.w1[0])
+    assert grad.w1[1] == np.inf

@@ -99,4 +99,5 @@ def backward(
         found = engine_scaled.backward(job, upstream, dlast, **options)
         return collect_scaled(job, found, wanted, per_sequence)
     arrays = engine.backward(job, upstream, dlast, **options)
+    arrays = engine_scaled.mended(job, arrays, upstream, dlast, **options)
     return collect(job, arrays, wanted, per_sequence)

@@ -112,6 +112,7 @@ def loss_and_grad(
         half = job.visible(found[0]["loss"], axes)
         return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
     arrays = engine.backward(job, target, none, **options)
+    arrays = engine_scaled.mended(job, arrays, target, none, **options)
     with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
         arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
         value = job.visible(arrays["loss"].astype(job.dtype), axes)
