@@ -7,6 +7,7 @@ what came.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -82,9 +83,15 @@ def require_shape(name: str, array: FloatArray, *expected: tuple[str, tuple[int,
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
 
 
+def is_finite(array: FloatArray) -> bool:
+    """Whether ``array`` has no inf and no NaN."""
+    # A single number is worth no ufunc.
+    return math.isfinite(array.item()) if array.size == 1 else bool(np.isfinite(array).all())
+
+
 def require_finite(name: str, array: FloatArray) -> None:
     """``array`` has no inf and no NaN."""
-    if not np.isfinite(array).all():
+    if not is_finite(array):
         bad = array[~np.isfinite(array)].flat[0]
         raise ValueError(f"{name} must be finite, got {bad}")
 

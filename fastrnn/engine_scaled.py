@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import engine
-from fastrnn.checks import FloatArray
+from fastrnn.checks import FloatArray, is_finite
 from fastrnn.engine import EMPTY, FEWER, Block, affordable, blocks, lanes, tile, zeros
 from fastrnn.kernels import ACTIVATIONS, exact, layer, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
@@ -109,21 +109,14 @@ def mended(
     Past an overflow floats know no more than inf - inf. What is finite keeps its bits. With inf
     or NaN in the inputs all is left as it is: they reach the results by right.
     """
-    lost = {name: ~np.isfinite(array) for name, array in plain.items()}
-    given = job.x, upstream, dlast, job.h0
-    if not any(mask.any() for mask in lost.values()) or not all(_finite(a) for a in given):
+    lost = [name for name, array in plain.items() if not is_finite(array)]
+    if not lost or not all(is_finite(array) for array in (job.x, upstream, dlast, job.h0)):
         return plain
     found, _ = backward(job, upstream, dlast, **options)
-    return {
-        name: np.where(lost[name], found[name].to_float().reshape(array.shape), array)
-        if lost[name].any()
-        else array
-        for name, array in plain.items()
+    true = {name: found[name].to_float().reshape(plain[name].shape) for name in lost}
+    return plain | {
+        name: np.where(np.isfinite(plain[name]), plain[name], true[name]) for name in lost
     }
-
-
-def _finite(array: FloatArray) -> bool:
-    return bool(np.isfinite(array).all())
 
 
 Pair = tuple[FloatArray, FloatArray]

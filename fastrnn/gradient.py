@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import FloatArray, require_shape
+from fastrnn.checks import FloatArray, is_finite, require_shape
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 
@@ -60,7 +60,9 @@ def collect(
         for name in wanted:
             axes = _axes(name, per_sequence)
             fields[name] = job.visible(arrays[name].astype(job.dtype, copy=False), axes)
-    beyond = tuple(name for name, array in fields.items() if np.isinf(array).any())
+    beyond = tuple(
+        name for name, array in fields.items() if not is_finite(array) and np.isinf(array).any()
+    )
     return Gradient(**fields, out_of_range=beyond)
 
 
