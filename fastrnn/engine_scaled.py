@@ -6,6 +6,7 @@ by number; layers number by number.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,10 @@ from numpy.typing import DTypeLike
 
 from fastrnn import engine
 from fastrnn.checks import FloatArray, is_finite
-from fastrnn.engine import EMPTY, FEWER, Block, affordable, blocks, lanes, tile, zeros
-from fastrnn.kernels import ACTIVATIONS, exact, layer, neuron, neuron_scaled
+from fastrnn.engine import EMPTY, FEWER, lanes, zeros
+from fastrnn.kernels import ACTIVATIONS, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
+from fastrnn.memory import budget_too_small
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
@@ -25,6 +27,11 @@ from fastrnn.threads import count_workers, run
 BOUNDED = ("tanh", "sigmoid")
 # Multiply-adds of one call: about 50 ms, so that Ctrl-C is heard.
 EXACT_WORK = 1 << 16
+# A step of activation and derivative costs about as much as this many multiply-adds.
+ACTIVATION_WORK = 16
+LEAST_TILE = 64
+
+Block = tuple[int, int, int, int]
 
 
 def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled, Scaled]:
@@ -39,7 +46,7 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
     common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
     run(
         lambda block: exact.forward(*common, block, keep, states, powers, last, last_powers),
-        blocks(job, workers, work=EXACT_WORK),
+        blocks(job, workers),
         workers,
     )
     return Scaled(states, powers), Scaled(last, last_powers)
@@ -50,19 +57,12 @@ def influence(
 ) -> tuple[Scaled, Scaled]:
     """d(seed . h_T)/dx (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), for seeds (K, H)."""
     into = Results(None, _pair("influences", job.size("KBTF"), job.dtype), _pair_of(job.h0))
+    none = np.broadcast_to(np.zeros((), job.dtype), job.size("KBTH"))
+    seeds = np.broadcast_to(seed[:, None], job.h0.shape)
     if job.net.is_neuron:
-        none = np.broadcast_to(np.zeros((), job.dtype), job.size("KBTH"))
-        seeds = np.broadcast_to(seed[:, None], job.h0.shape)
         return _pull_neuron(job, none, seeds, into, False, workers, memory)
     workers = affordable(job, count_workers(workers), memory)
-    w1, w2, b, _, _ = job.weights
-    common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
-    run(
-        lambda block: layer.influence(*common, tile(job), block, seed, *into.dx, *into.dh0),
-        blocks(job, workers),
-        workers,
-    )
-    return into.scaled(job.dtype)
+    return _pull_exact(job, none, seeds, into, False, workers, blocks(job, workers))
 
 
 def backward(
@@ -78,13 +78,13 @@ def backward(
 ) -> tuple[dict[str, Scaled], dict[str, FloatArray]]:
     """As `engine.backward`, and |sum| / sum of |terms| of each weight."""
     dx = _pair("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype)
-    sums = _sums(job)
+    sums = _sums(job, len(job.x))
     into = Results(sums, dx, _pair_of(job.h0))
     if job.net.is_neuron:
         by_x, by_h0 = _pull_neuron(job, upstream, dlast, into, fused, workers, memory)
     else:
         workers = affordable(job, count_workers(workers), memory, exponent_bytes=8)
-        own = blocks(job, workers, work=EXACT_WORK)
+        own = blocks(job, workers)
         by_x, by_h0 = _pull_exact(job, upstream, dlast, into, fused, workers, own)
     found, left = {"x": by_x, "h0": by_h0}, {}
     for name, array in sums.items():
@@ -148,8 +148,8 @@ def _pair_of(h0: FloatArray) -> Pair:
     return np.zeros(h0.shape), np.zeros(h0.shape)
 
 
-def _sums(job: Sequences) -> dict[str, FloatArray]:
-    nets, batch_size, _ = job.h0.shape
+def _sums(job: Sequences, batch_size: int) -> dict[str, FloatArray]:
+    nets = job.net.bank_size
     shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
     return {
         name: zeros(f"d{name}", (nets, batch_size, *shape, SUM), np.float64, FEWER)
@@ -199,8 +199,45 @@ def _pull_exact(
     parts: list[Block],
 ) -> tuple[Scaled, Scaled]:
     """The same of any net, number by number, of some nets and sequences."""
-    sums = _sums(job) if into.sums is None else into.sums
+    want_sums = into.sums is not None
+    sums = _sums(job, 0) if into.sums is None else into.sums
     common = ACTIVATIONS[job.net.activation], *job.weights, job.x, job.h0, job.lengths, tile(job)
-    rest = fused, upstream, dlast, *sums.values(), *into.dx, *into.dh0, into.want_dx
+    rest = fused, upstream, dlast, want_sums, *sums.values(), *into.dx, *into.dh0, into.want_dx
     run(lambda block: exact.backward(*common, block, *rest), parts, workers)
     return into.scaled(job.dtype)
+
+
+def blocks(job: Sequences, workers: int | None) -> list[Block]:
+    """Nets x sequences in blocks of bounded work."""
+    nets, batch_size, _ = job.h0.shape
+    _, steps, inputs = job.x.shape
+    lane_work = max(1, steps * job.net.hidden_size * (job.net.hidden_size + inputs))
+    lane_work += ACTIVATION_WORK * steps * job.net.hidden_size
+    share = -(-nets * batch_size // count_workers(workers))
+    count = max(1, min(EXACT_WORK // lane_work, share))
+    sequences = min(batch_size, count) or 1
+    k = max(1, count // sequences)
+    return [
+        (k0, min(k0 + k, nets), b0, min(b0 + sequences, batch_size))
+        for k0 in range(0, nets, k)
+        for b0 in range(0, batch_size, sequences)
+    ]
+
+
+def affordable(
+    job: Sequences, workers: int, memory: int | None, held: int = 0, exponent_bytes: int = 0
+) -> int:
+    """As many of the workers as a budget allows a layer, beside the bytes that are held anyhow."""
+    if memory is None:
+        return workers
+    hidden, steps = job.net.hidden_size, job.x.shape[1]
+    rows = 2 * tile(job) + steps // tile(job) + 2 + hidden + job.net.input_size
+    each = rows * hidden * (job.dtype.itemsize + exponent_bytes) + 64 * hidden
+    if (affordable := (memory - held) // each) < 1:
+        raise budget_too_small(memory, held + each)
+    return min(workers, int(affordable))
+
+
+def tile(job: Sequences) -> int:
+    """Steps of a layer recomputed at a time: near sqrt(T), where starts and tile are equal."""
+    return max(LEAST_TILE, math.isqrt(job.x.shape[1]))

@@ -74,8 +74,8 @@ class Lanes:
         w1, w2, b, _, _ = self.weights
         h = np.array(h0)
         for part, steps in self._slices():
-            before = self.activation, w1, w2, b, _view(part.x), h, part.lengths, self._order
-            out = _view(h if states is None else states[..., steps])
+            before = self.activation, w1, w2, b, view(part.x), h, part.lengths, self._order
+            out = view(h if states is None else states[..., steps])
             block = part._block(FORWARD_IN_ROWS if self._in_rows else FORWARD, 1)
             part._share(neuron.forward, block, before, (states is not None, out, h))
         return h
@@ -98,12 +98,12 @@ class Lanes:
             sums = np.zeros((len(neuron.SUMS), *h0.shape[:2]))
         dh = np.array(dlast)
         for part, steps, start in self._slices_back(h0):
-            view, lengths = _view(part.x), part.lengths
-            before = self.activation, *self.weights, view, start, lengths, self._order
-            out = _view(dh if dx is None else dx[..., steps])
+            inputs, lengths = view(part.x), part.lengths
+            before = self.activation, *self.weights, inputs, start, lengths, self._order
+            out = view(dh if dx is None else dx[..., steps])
             bank = nets_side_by_side(len(self.weights.w2), self.x.dtype)
             block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, 4)
-            after = fused, _view(upstream[..., steps]), dh, sums, out, dx is not None
+            after = fused, view(upstream[..., steps]), dh, sums, out, dx is not None
             part._share(neuron.backward, block, before, after)
         return sums, dh
 
@@ -128,12 +128,12 @@ class Lanes:
         mantissa, exponent = (dh, dh) if dx is None else dx
         all_sums = np.empty((0, 0, 0, 0)) if sums is None else sums
         for part, steps, start in self._slices_back(h0):
-            view, lengths = _view(part.x), part.lengths
-            before = self.activation, *self.weights, view, start, lengths, self._order
-            out = _view(mantissa), _view(exponent)
+            inputs, lengths = view(part.x), part.lengths
+            before = self.activation, *self.weights, inputs, start, lengths, self._order
+            out = view(mantissa), view(exponent)
             if dx is not None:
-                out = _view(mantissa[..., steps]), _view(exponent[..., steps])
-            up = _view(upstream[..., steps])
+                out = view(mantissa[..., steps]), view(exponent[..., steps])
+            up = view(upstream[..., steps])
             after = (fused, up, dh, power, rest, all_sums, sums is not None, *out, dx is not None)
             part._share(neuron_scaled.backward, part._block(BACK, 7), before, (*after, outside))
         return dh, power + rest, outside.astype(bool)
@@ -230,7 +230,7 @@ def nets_side_by_side(nets: int, dtype: np.dtype[Any]) -> bool:
     return nets >= REGISTER_BYTES // dtype.itemsize
 
 
-def _view(array: FloatArray) -> tuple[int, ...]:
+def view(array: FloatArray) -> tuple[int, ...]:
     """Address of the first number and the strides in numbers, for kernels of any layout."""
     address: int = array.__array_interface__["data"][0]
     return address, *(stride // array.itemsize for stride in array.strides)

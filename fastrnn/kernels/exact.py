@@ -3,8 +3,14 @@
 Scalar neurons are layers of one unit here. States are rounded to the net's own type and have, as
 far as it reaches, the bits of `neuron` and `layer`; what follows from them is in float64.
 
-Sizes and arrays are those of `layer`, numbers come as mantissas and exponents. A sum over time is
-kept in four numbers, those of `neuron_scaled`.
+Sizes: K nets of a bank, B sequences, T steps, F inputs, H hidden units, O outputs. ``block`` is
+the (first net, last net, first sequence, last sequence) a call works on.
+
+    f         activation             w1, w2, b, w3, b3   (K,H,F) (K,H,H) (K,H) (K,O,H) (K,O)
+    x         (B, T, F), any strides                h0   (K, B, H)
+    lengths   (B,): steps of each sequence        tile   steps recomputed at a time
+
+A sum over time is kept in four numbers, those of `neuron_scaled`.
 """
 
 import math
@@ -13,13 +19,14 @@ import numpy as np
 
 from fastrnn.kernels.activations import activate, is_homogeneous, slope_scaled
 from fastrnn.kernels.jit import kernel
-from fastrnn.kernels.layer import add_offset, pull_scaled, take_offset
 from fastrnn.kernels.neuron_scaled import SUM
-from fastrnn.kernels.powers import normalise
+from fastrnn.kernels.powers import add_exactly, normalise
 from fastrnn.kernels.simd import fma_number, lane, single
 
 # 2**-2200 of a float64 is nothing beside any other.
 LEAST_SHIFT = -2200.0
+# 2**-1100 of a sum's largest term is nothing beside it.
+LEAST_EXPONENT = -1100.0
 
 
 @kernel
@@ -42,10 +49,16 @@ def forward(f, w1, w2, b, x, h0, lengths, block, keep, states, powers, last, las
 
 @kernel
 def backward(
-    f, w1, w2, b, w3, b3, x, h0, lengths, tile, block, fused, upstream, dlast,
+    f, w1, w2, b, w3, b3, x, h0, lengths, tile, block, fused, upstream, dlast, want_sums,
     loss, dw1, dw2, db, dw3, db3, dx, dx_powers, dh0, dh0_powers, want_dx,
 ):  # fmt: skip
-    """As `layer.backward`; sums (K, B, ..., SUM) are those of each sequence."""
+    """Pull a gradient of the states back to the weights, h0 (K, B, H) and x (K, B, T, F).
+
+    ``upstream`` (K, B, T, H) is that gradient, ``dlast`` (K, B, H) a further one for the last
+    state. Where ``fused`` it is the target y (K, B, T, O) instead, and what is differentiated is
+    half the sum of the squares of W3 h_t + b3 - y_t (h_t - y_t without a read-out), added to
+    ``loss``. Sums (K, B, ..., SUM) are those of each sequence, left alone unless ``want_sums``.
+    """
     first_net, last_net, first_sequence, last_sequence = block
     hidden, number = w2.shape[1], w2.dtype
     tiles = max(1, (x.shape[1] + tile - 1) // tile)
@@ -95,10 +108,10 @@ def backward(
                     slope, slope_power = _slope(f, z[s, unit], z_powers[s, unit])
                     dz[unit], shift = normalise(dh[unit] * slope)
                     dz_powers[unit] = dh_powers[unit] + (slope_power + shift)
-                power, rest = add_offset(power, rest, take_offset(dz, dz_powers))
+                power, rest = _add_offset(power, rest, _take_offset(dz, dz_powers))
                 for unit in range(hidden):
                     # An exact 0 adds nothing, even where an input or a state is infinite.
-                    if dz[unit] != 0.0:
+                    if want_sums and dz[unit] != 0.0:
                         at = power + (rest + dz_powers[unit])
                         for j in range(hidden):
                             _add(dw2[k, i, unit, j], dz[unit], at + powers[s, j], before[s, j])
@@ -106,11 +119,11 @@ def backward(
                             _add(dw1[k, i, unit, j], dz[unit], at, x[i, t, j])
                         _add(db[k, i, unit], dz[unit], at)
                 if want_dx:
-                    pull_scaled(w1[k], dz, dz_powers, input_row, input_powers)
+                    _pull(w1[k], dz, dz_powers, input_row, input_powers)
                     for j in range(x.shape[2]):
                         dx[k, i, t, j] = input_row[j]
                         dx_powers[k, i, t, j] = power + (rest + input_powers[j])
-                pull_scaled(w2[k], dz, dz_powers, dh, dh_powers)
+                _pull(w2[k], dz, dz_powers, dh, dh_powers)
             for unit in range(hidden):
                 dh0[k, i, unit] = dh[unit]
                 dh0_powers[k, i, unit] = power + (rest + dh_powers[unit])
@@ -244,3 +257,41 @@ def _add_errors(
             w, up = normalise(np.float64(w3[o, unit]))
             w, shift = normalise(w * error)
             _add_to(dh, dh_powers, unit, w, (up + shift) + (power - offset))
+
+
+@kernel
+def _add_offset(total, rest, term):
+    result, left = add_exactly(single(total), single(rest), single(term))
+    return lane(result, 0), lane(left, 0)
+
+
+@kernel
+def _take_offset(vector, powers):
+    """Subtract the largest power of a vector's non-zero components from all, and return it."""
+    largest = -math.inf
+    for unit in range(vector.size):
+        if vector[unit] != 0.0:
+            largest = max(largest, powers[unit])
+    if not math.isfinite(largest):
+        return 0.0
+    for unit in range(vector.size):
+        powers[unit] = powers[unit] - largest if vector[unit] != 0.0 else 0.0
+    return largest
+
+
+@kernel
+def _pull(w, dz, dz_power, result, result_power):
+    """result * 2**result_power = w^T (dz * 2**dz_power), every sum aligned to its largest term."""
+    for column in range(result.size):
+        top = -math.inf
+        for unit in range(dz.size):
+            if dz[unit] != 0.0 and w[unit, column] != 0.0:
+                top = max(top, dz_power[unit] + math.frexp(w[unit, column])[1])
+        total = 0.0
+        for unit in range(dz.size):
+            if dz[unit] != 0.0 and w[unit, column] != 0.0:
+                fraction, shift = math.frexp(np.float64(w[unit, column]))
+                shift = max(dz_power[unit] + shift - top, LEAST_EXPONENT)
+                total += math.ldexp(fraction * dz[unit], int(shift))
+        result[column], shift = normalise(total)
+        result_power[column] = top + shift if total != 0.0 else 0.0

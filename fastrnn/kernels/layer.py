@@ -1,328 +1,411 @@
 """A hidden layer, H > 1: h_t = f(W1 x_t + W2 h_{t-1} + b), forward and back through time.
 
-Sizes: K nets of a bank, B sequences, T steps, F inputs, H hidden units, O outputs. One lane is
-one net over one sequence; ``block`` is the (first net, last net, first sequence, last sequence)
-a call works on. Sums over the sequences of a ``group`` share a row of the weight gradients, so
-that their number, and with it every bit of the result, does not depend on the threads.
+Sizes: B sequences, T steps, F inputs, H hidden units, O outputs. A call works on one net and a
+team of R sequences, ``rows`` of the batch, over some steps; states are led on in ``h`` (R, H).
+Step after step is computed of all the team, so that each weight that is loaded serves R times.
+The longest sequences come first in a team: those that still run are its first rows.
 
-    f         activation             w1, w2, b, w3, b3   (K,H,F) (K,H,H) (K,H) (K,O,H) (K,O)
-    x         (B, T, F), any strides                h0   (K, B, H)
-    lengths   (B,): steps of each sequence        tile   steps recomputed at a time
+    f         activation                            ends     (R,): steps of each, descending
+    x         (B, T, F): a view, see `neuron`       panels   shapes of panels, see `products`
+    weights   packed, see `Packed`
 
-The forward product runs over columns of W2, so that its inner loop is a vector operation whose
-sums stay in index order.
+Rows of numbers lie ``stride`` apart, see `row_stride`. All products are those of `products`:
+of h and x with the weights, of the gradient with the weights' transposes, and of gradients with
+states over the samples of a chunk of steps, which is the weights' gradient. Every sum is in index
+order: z of b, then x, then h; over time from the last chunk to the first, in float64 between
+chunks. Chunks are at fixed steps, so that no bit depends on how a job was cut.
 """
 
-import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.kernels.activations import activate, slope_scaled, with_slope
-from fastrnn.kernels.jit import kernel
-from fastrnn.kernels.powers import add_exactly, normalise
-from fastrnn.kernels.simd import fma_number, lane, single
+from fastrnn.kernels.activations import activate, with_slope
+from fastrnn.kernels.blocks import doubles, integers, numbers, sequence
+from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, put, store
+from fastrnn.kernels.products import (
+    add_outer,
+    add_outer_by_number,
+    affine,
+    of_packed,
+    panel_width,
+)
+from fastrnn.kernels.simd import any_lane, fma
 
-# 2**-1100 of a sum's largest term is nothing beside it, in float64.
-LEAST_EXPONENT = -1100.0
+# Samples, steps times sequences, whose sum is in the arrays' own type. So many of all columns
+# fit into the first cache.
+SAMPLES = 128
+# Steps whose squared errors are added up in the arrays' own type.
+LOSS_STEPS = 32
+
+
+class Packed(NamedTuple):
+    """Weights of one net as kernels read them, matrices in panels."""
+
+    w1: Any  # (F, H): x to z
+    w2: Any  # (H, H): h to z
+    b: Any  # (H,)
+    w1_back: Any  # (H, F): dz to dx
+    w2_back: Any  # (H, H): dz to dh
+    w3: Any  # (H, O): h to predictions
+    b3: Any  # (O,)
+    w3_back: Any  # (O, H): errors to dh
+
+
+class Sums(NamedTuple):
+    """Sums of a team in float64, a row for each sequence or one for all; matrices in panels."""
+
+    loss: Any  # half the sum of squared errors
+    w1: Any  # (F + 1, H), the last row of which is that of b
+    w2: Any  # (H, H)
+    w3: Any  # (O, H)
+    b3: Any  # (O,)
 
 
 @kernel
-def forward(f, w1, w2, b, x, h0, lengths, block, keep, states, last):
-    """States (K, B, T, H) where ``keep``, and always the last state (K, B, H)."""
-    first_net, last_net, first_sequence, last_sequence = block
-    w1_columns, w2_columns, z, h = _forward_workspace(w1, w2)
-    for k in range(first_net, last_net):
-        _transpose(w1[k], w1_columns)
-        _transpose(w2[k], w2_columns)
-        for i in range(first_sequence, last_sequence):
-            h[:] = h0[k, i]
-            for t in range(lengths[i]):
-                _step(f, w1_columns, w2_columns, b[k], x[i, t], h, z, h)
-                if keep:
-                    states[k, i, t] = h
-            last[k, i] = h
+def forward(f, panel, weights, x, inputs, rows, ends, h, keep, states):
+    """States, a view (B, T, H), where ``keep``; h becomes the last of each sequence."""
+    source, out = numbers_at(x[0], h), numbers_at(states[0], h)
+    count, hidden = h.shape
+    stride, width = row_stride(hidden, h), panel_width(panel)
+    state, z = numbers(h, count * stride + lanes_of(h)), numbers(h, count * stride + lanes_of(h))
+    x_offsets, offsets = integers(count), integers(count)
+    z[:] = 0.0
+    for r in range(count):
+        x_offsets[r], offsets[r] = rows[r] * x[1], r * stride
+        _copy_row(h.reshape(h.size), r * hidden, state, r * stride, hidden)
+    active = count
+    for t in range(ends[0]):
+        while ends[active - 1] <= t:
+            active -= 1
+            _copy_row(state, active * stride, h.reshape(h.size), active * hidden, hidden)
+        inner = (
+            of_packed(source, x_offsets, t * x[2], x[3], weights.w1, 0, inputs, width),
+            of_packed(state, offsets, 0, 1, weights.w2, 0, hidden, width),
+        )
+        affine(panel, active, hidden, weights.b, 0, 0, inner, z, 0, stride)
+        _activate(f, z, active, hidden, stride, state)
+        if keep:
+            for r in range(active):
+                _store_row(
+                    state, r * stride, out, rows[r] * states[1] + t * states[2], states[3], hidden
+                )
+    for r in range(active):
+        _copy_row(state, r * stride, h.reshape(h.size), r * hidden, hidden)
 
 
 @kernel
 def backward(
-    f, w1, w2, b, w3, b3, x, h0, lengths, tile, block, group, fused,
-    upstream, dlast, loss, dw1, dw2, db, dw3, db3, dx, dh0, want_dx,
+    f, panels, weights, x, inputs, outputs, rows, ends, h, chunk, each, fused, upstream,
+    want_upstream, dh, sums, dx, want_dx,
 ):  # fmt: skip
-    """Pull a gradient of the states back to the weights, h0 (K, B, H) and x (K, B, T, F).
+    """Pull a gradient of the states back to the weights, to x and to the state before.
 
-    ``upstream`` (K, B, T, H) is that gradient, ``dlast`` (K, B, H) a further one for the last
-    state. Where ``fused`` it is the target y instead, and what is differentiated is half the
-    sum of the squares of W3 h_t + b3 - y_t (h_t - y_t without a read-out), added to ``loss``.
+    ``upstream``, a view (B, T, H), is that gradient, and ``dh`` (R, H) a further one of the last
+    state, which becomes that of ``h``, the state before the first step. Where ``fused``, upstream
+    is the target y (B, T, O) instead, and what is differentiated is half the sum of the squares
+    of W3 h_t + b3 - y_t (h_t - y_t without a read-out). ``sums`` are of ``each`` sequence or of
+    all. The gradient of x is written to the view ``dx``.
     """
-    first_net, last_net, first_sequence, last_sequence = block
-    w1_columns, w2_columns, dz, dh = _forward_workspace(w1, w2)
-    starts, z, before = _workspace(x, h0, tile)
-    for k in range(first_net, last_net):
-        _transpose(w1[k], w1_columns)
-        _transpose(w2[k], w2_columns)
-        for i in range(first_sequence, last_sequence):
-            g = i // group
-            length = lengths[i]
-            tiles = _checkpoint(
-                f, w1_columns, w2_columns, b[k], x[i], h0[k, i], length, tile, starts, z, before
+    panel, input_panel, output_panel, sum_panel = panels
+    source, target, gradient = (
+        numbers_at(x[0], h), numbers_at(upstream[0], h), numbers_at(dx[0], h),
+    )  # fmt: skip
+    count, hidden = h.shape
+    stride, width, n, steps = row_stride(hidden, h), panel_width(panel), lanes_of(h), ends[0]
+    block, line = count * stride, inputs + 1
+    hs, slopes = numbers(h, (steps + 1) * block + n), numbers(h, steps * block + n)
+    z, g, ups, squares = (
+        numbers(h, block + n), numbers(h, block + n), numbers(h, block + n), numbers(h, block + n),
+    )  # fmt: skip
+    xs, errors = numbers(h, steps * count * line), numbers(h, steps * count * outputs)
+    zeros, row = numbers(h, max(hidden, inputs)), numbers(h, count * inputs)
+    scratch = numbers(h, 8 * panel_width(sum_panel))
+    offsets, x_offsets, error_offsets, units = (
+        integers(count), integers(count), integers(count), sequence(max(hidden, line, outputs)),
+    )  # fmt: skip
+    for array in (hs, slopes, z, g, ups, squares, zeros, scratch):
+        array[:] = 0.0
+    for r in range(count):
+        offsets[r], x_offsets[r], error_offsets[r] = r * stride, r * line, r * outputs
+        _copy_row(h.reshape(h.size), r * hidden, hs, r * stride, hidden)
+        _copy_row(dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
+    active = count
+    for s in range(steps):
+        while ends[active - 1] <= s:
+            active -= 1
+        at, x_at = s * block, s * count * line
+        for r in range(count):
+            for i in range(inputs):
+                put(xs, x_at + r * line + i, 0.0)
+                if r < active:
+                    value = get(source, rows[r] * x[1] + s * x[2] + i * x[3])
+                    put(xs, x_at + r * line + i, value)
+            put(xs, x_at + r * line + inputs, 1.0)
+        inner = (
+            of_packed(xs, x_offsets, x_at, 1, weights.w1, 0, inputs, width),
+            of_packed(hs, offsets, at, 1, weights.w2, 0, hidden, width),
+        )
+        affine(panel, active, hidden, weights.b, 0, 0, inner, z, 0, stride)
+        _activate_with_slopes(f, z, active, hidden, stride, hs, at + block, slopes, at)
+        if active < count:
+            _clear(hs, at + block + active * stride, at + 2 * block)
+            _clear(slopes, at + active * stride, at + block)
+    for s in range(steps - 1, -1, -1):
+        while active < count and ends[active] > s:
+            active += 1
+        at, error_at, dh_t = s * block, s * count * outputs, g
+        if fused and outputs > 0:
+            inner_one = (
+                of_packed(
+                    hs, offsets, at + block, 1, weights.w3, 0, hidden, panel_width(output_panel)
+                ),
             )
-            dh[:] = dlast[k, i]
-            for j in range(tiles - 1, -1, -1):
-                start, stop = j * tile, min(j * tile + tile, length)
-                if j < tiles - 1:
-                    before[0] = starts[j]
-                    _replay(f, w1_columns, w2_columns, b[k], x[i], start, stop, z, before)
-                for t in range(stop - 1, start - 1, -1):
-                    h = before[t + 1 - start]
-                    if not fused:
-                        dh += upstream[k, i, t]
-                    elif w3.shape[1] > 0:
-                        loss[k, g] += _readout_error(
-                            w3[k], b3[k], h, upstream[k, i, t], dh, dw3[k, g], db3[k, g]
-                        )
+            affine(
+                output_panel, active, outputs, weights.b3, 0, 0, inner_one, errors, error_at, outputs
+            )
+            for r in range(count):
+                for o in range(outputs):
+                    e = error_at + r * outputs + o
+                    if r < active:
+                        y = get(target, rows[r] * upstream[1] + s * upstream[2] + o * upstream[3])
+                        error = get(errors, e) - y
+                        put(errors, e, error)
+                        sums.loss[r if each else 0, 0] += 0.5 * np.float64(error) * error
                     else:
-                        loss[k, g] += _state_error(h, upstream[k, i, t], dh)
-                    for unit in range(dz.size):
-                        dz[unit] = dh[unit] * _slope(f, z[t - start, unit])
-                    _outer(dz, before[t - start], dw2[k, g])
-                    _outer(dz, x[i, t], dw1[k, g])
-                    db[k, g] += dz
-                    if want_dx:
-                        _pull(w1[k], dz, dx[k, i, t])
-                    _pull(w2[k], dz, dh)
-            dh0[k, i] = dh
-
-
-@kernel
-def influence(
-    f, w1, w2, b, x, h0, lengths, tile, block, seed, mantissa, exponent, mantissa0, exponent0
-):
-    """d(seed . h_T)/dx_t (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), mantissa * 2**exponent.
-
-    Every component has an exponent of its own, and a common offset besides.
-    """
-    first_net, last_net, first_sequence, last_sequence = block
-    w1_columns, w2_columns, _, _ = _forward_workspace(w1, w2)
-    starts, z, before = _workspace(x, h0, tile)
-    dh, dh_power = np.empty(w2.shape[1]), np.empty(w2.shape[1])
-    dz, dz_power = np.empty(w2.shape[1]), np.empty(w2.shape[1])
-    dx, dx_power = np.empty(w1.shape[2]), np.empty(w1.shape[2])
-    for k in range(first_net, last_net):
-        _transpose(w1[k], w1_columns)
-        _transpose(w2[k], w2_columns)
-        for i in range(first_sequence, last_sequence):
-            length = lengths[i]
-            tiles = _checkpoint(
-                f, w1_columns, w2_columns, b[k], x[i], h0[k, i], length, tile, starts, z, before
+                        put(errors, e, 0.0)
+            inner_one = (
+                of_packed(errors, error_offsets, error_at, 1, weights.w3_back, 0, outputs, width),
             )
-            dh[:], dh_power[:] = seed[k], 0.0
-            power = rest = 0.0
-            for j in range(tiles - 1, -1, -1):
-                start, stop = j * tile, min(j * tile + tile, length)
-                if j < tiles - 1:
-                    before[0] = starts[j]
-                    _replay(f, w1_columns, w2_columns, b[k], x[i], start, stop, z, before)
-                for t in range(stop - 1, start - 1, -1):
-                    for unit in range(dz.size):
-                        slope, slope_power = _slope_scaled(f, z[t - start, unit])
-                        dz[unit], shift = normalise(dh[unit] * slope)
-                        dz_power[unit] = dh_power[unit] + (slope_power + shift)
-                    power, rest = add_offset(power, rest, take_offset(dz, dz_power))
-                    pull_scaled(w1[k], dz, dz_power, dx, dx_power)
-                    for column in range(dx.size):
-                        mantissa[k, i, t, column] = dx[column]
-                        exponent[k, i, t, column] = power + (rest + dx_power[column])
-                    pull_scaled(w2[k], dz, dz_power, dh, dh_power)
-            for unit in range(dh.size):
-                mantissa0[k, i, unit] = dh[unit]
-                exponent0[k, i, unit] = power + (rest + dh_power[unit])
+            affine(panel, active, hidden, g, 0, stride, inner_one, z, 0, stride)
+            dh_t = z
+        elif fused or want_upstream:
+            for r in range(active):
+                _load_row(
+                    target, rows[r] * upstream[1] + s * upstream[2], upstream[3], ups, r * stride,
+                    hidden,
+                )  # fmt: skip
+            if fused:
+                _add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
+                if s % LOSS_STEPS == 0:
+                    _fold(squares, count, hidden, stride, each, sums.loss)
+            else:
+                _add(ups, active, hidden, stride, g)
+        _times(dh_t, active, hidden, stride, slopes, at)
+        if active < count:
+            _clear(slopes, at + active * stride, at + block)
+        if want_dx:
+            inner_one = (
+                of_packed(
+                    slopes, offsets, at, 1, weights.w1_back, 0, hidden, panel_width(input_panel)
+                ),
+            )
+            affine(input_panel, active, inputs, zeros, 0, 0, inner_one, row, 0, inputs)
+            for r in range(active):
+                for i in range(inputs):
+                    put(
+                        gradient, rows[r] * dx[1] + s * dx[2] + i * dx[3],
+                        get(row, r * inputs + i),
+                    )  # fmt: skip
+        inner_one = (of_packed(slopes, offsets, at, 1, weights.w2_back, 0, hidden, width),)
+        affine(panel, active, hidden, zeros, 0, 0, inner_one, g, 0, stride)
+        if s % chunk == 0:
+            length = min(chunk, steps - s)
+            samples = length if each else length * count
+            infinite = _infinite(hs, at, (length + 1) * block)
+            infinite = infinite or _infinite(xs, s * count * line, length * count * line)
+            for lane in range(count if each else 1):
+                here = at + lane * stride
+                of_x = s * count * line + lane * line
+                of_errors = error_at + lane * outputs
+                every = count if each else 1
+                _add_sums(
+                    sum_panel, inputs, outputs if fused else 0, hidden, infinite, units, samples,
+                    hs, here, block, slopes, every * stride, xs, of_x, every * line, errors,
+                    of_errors, every * outputs, scratch, sums, lane,
+                )  # fmt: skip
+    for r in range(count):
+        _copy_row(g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
 
 @kernel
-def readout(w3, b3, h, lengths, block, y):
-    """Predictions W3 h_t + b3 (K, B, T, O) of states h (K, B, T, H), summed in index order."""
-    first_net, last_net, first_sequence, last_sequence = block
-    for k in range(first_net, last_net):
-        for i in range(first_sequence, last_sequence):
-            for t in range(lengths[i]):
-                for o in range(w3.shape[1]):
-                    y[k, i, t, o] = _output(w3[k, o], b3[k, o], h[k, i, t])
+def _add_sums(
+    panel, inputs, outputs, hidden, infinite, units, samples, hs, at, block, dz, step, xs, x_at,
+    x_step, errors, error_at, error_step, scratch, sums, lane,
+):  # fmt: skip
+    """Add the products of some samples to the sums."""
+    of_w1, of_w2, of_w3 = sums.w1[lane], sums.w2[lane], sums.w3[lane]
+    if infinite:
+        add_outer_by_number(
+            panel, inputs + 1, hidden, xs, units, x_at, x_step, dz, at, step, samples, of_w1
+        )
+        add_outer_by_number(
+            panel, hidden, hidden, dz, units, at, step, hs, at, step, samples, of_w2
+        )
+    else:
+        add_outer(
+            panel, inputs + 1, hidden, xs, units, x_at, x_step, dz, at, step, samples, scratch,
+            of_w1,
+        )  # fmt: skip
+        add_outer(
+            panel, hidden, hidden, dz, units, at, step, hs, at, step, samples, scratch, of_w2
+        )
+    if outputs > 0:
+        add_outer(
+            panel, outputs, hidden, errors, units, error_at, error_step, hs, at + block, step,
+            samples, scratch, of_w3,
+        )  # fmt: skip
+        for o in range(outputs):
+            for i in range(samples):
+                sums.b3[lane, o] += get(errors, error_at + i * error_step + o)
 
 
 @kernel
-def _step(f, w1_columns, w2_columns, b, x, h, z, result):
-    """One step from state h (H,) to ``result``, which may be h; z is left behind."""
-    z[:] = b
-    for column in range(x.size):
-        _add_fused(z, w1_columns[column], x[column])
-    for unit in range(h.size):
-        _add_fused(z, w2_columns[unit], h[unit])
-    for unit in range(h.size):
-        result[unit] = _activate(f, z[unit])
+def readout(panel, w3, b3, states, hidden, outputs, rows, ends, like_array, y):
+    """Predictions, a view (B, T, O), of states, a view (B, T, H)."""
+    source, out = numbers_at(states[0], like_array), numbers_at(y[0], like_array)
+    some = 64
+    offsets, found = integers(some), numbers(like_array, some * outputs)
+    for j in range(some):
+        offsets[j] = j * states[2]
+    for r in range(rows.size):
+        for t in range(0, ends[r], some):
+            count = min(some, ends[r] - t)
+            at = rows[r] * states[1] + t * states[2]
+            inner = (of_packed(source, offsets, at, states[3], w3, 0, hidden, panel_width(panel)),)
+            affine(panel, count, outputs, b3, 0, 0, inner, found, 0, outputs)
+            for j in range(count):
+                _store_row(
+                    found, j * outputs, out, rows[r] * y[1] + (t + j) * y[2], y[3], outputs
+                )
+
+
+# --- rows ---
+
+
+@part
+def row_stride(hidden, like_array):
+    """From row to row: an odd number of cache lines, lest all rows share a few places of a cache.
+
+    Rows shorter than a vector lie side by side.
+    """
+    n = lanes_of(like_array)
+    return hidden if hidden < n else ((hidden + n - 1) // n | 1) * n
+
+
+@part
+def _lines(rows, hidden, stride):
+    """Number and length of what can be walked vector after vector, with less than one past it."""
+    return (1, rows * hidden) if stride == hidden else (rows, hidden)
 
 
 @kernel
-def _activate(f, z):
-    return lane(activate(f, single(z)), 0)
+def _activate(f, z, rows, hidden, stride, h):
+    """h = f(z)."""
+    lines, length = _lines(rows, hidden, stride)
+    for r in range(lines):
+        for v in range(r * stride, r * stride + length, lanes_of(z)):
+            store(h, v, activate(f, load(z, v)))
 
 
 @kernel
-def _slope(f, z):
-    _, slope = with_slope(f, single(z))
-    return lane(slope, 0)
+def _activate_with_slopes(f, z, rows, hidden, stride, h, at, slopes, slopes_at):
+    """f(z) and f'(z)."""
+    lines, length = _lines(rows, hidden, stride)
+    for r in range(lines):
+        for v in range(r * stride, r * stride + length, lanes_of(z)):
+            value, slope = with_slope(f, load(z, v))
+            store(h, at + v, value)
+            store(slopes, slopes_at + v, slope)
 
 
 @kernel
-def _slope_scaled(f, z):
-    mantissa, exponent = slope_scaled(f, single(np.float64(z)))
-    return lane(mantissa, 0), lane(exponent, 0)
+def _times(dh, rows, hidden, stride, slopes, at):
+    """The slopes become dz = dh f'; what lies behind them are those of the step after."""
+    lines, length = _lines(rows, hidden, stride)
+    n = lanes_of(dh)
+    whole = length // n * n if stride == hidden else length
+    for r in range(lines):
+        for v in range(r * stride, r * stride + whole, n):
+            store(slopes, at + v, load(dh, v) * load(slopes, at + v))
+    for i in range(whole, length):
+        put(slopes, at + i, get(dh, i) * get(slopes, at + i))
 
 
 @kernel
-def add_offset(total, rest, term):
-    result, left = add_exactly(single(total), single(rest), single(term))
-    return lane(result, 0), lane(left, 0)
+def _add(ups, rows, hidden, stride, dh):
+    lines, length = _lines(rows, hidden, stride)
+    for r in range(lines):
+        for v in range(r * stride, r * stride + length, lanes_of(dh)):
+            store(dh, v, load(dh, v) + load(ups, v))
 
 
 @kernel
-def _add_fused(total, vector, scale):
-    for unit in range(total.size):
-        total[unit] = fma_number(vector[unit], scale, total[unit])
+def _add_errors(hs, at, ys, rows, hidden, stride, dh, squares):
+    """Errors h - y to dh, and their squares."""
+    lines, length = _lines(rows, hidden, stride)
+    for r in range(lines):
+        for v in range(r * stride, r * stride + length, lanes_of(dh)):
+            error = load(hs, at + v) - load(ys, v)
+            store(dh, v, load(dh, v) + error)
+            store(squares, v, fma(error, error, load(squares, v)))
 
 
 @kernel
-def _add_scaled(total, vector, scale):
-    for unit in range(total.size):
-        total[unit] += vector[unit] * scale
+def _fold(squares, rows, hidden, stride, each, loss):
+    """Half the squares to the loss; they begin anew."""
+    for r in range(rows):
+        for unit in range(hidden):
+            loss[r if each else 0, 0] += 0.5 * np.float64(get(squares, r * stride + unit))
+    squares[:] = 0.0
 
 
 @kernel
-def _outer(dz, vector, total):
-    """total += dz vector^T; an exact 0 in dz adds nothing, even where the vector is infinite."""
-    for unit in range(dz.size):
-        if dz[unit] != 0.0:
-            _add_scaled(total[unit], vector, dz[unit])
+def _infinite(array, at, count):
+    """Whether some number is infinite or NaN, and so 0 times it is not 0."""
+    n = lanes_of(array)
+    found = False
+    for i in range(at, at + count - count % n, n):
+        found = found or any_lane(0.0 * load(array, i) != 0.0)
+    for i in range(at + count - count % n, at + count):
+        found = found or not np.isfinite(get(array, i))
+    return found
+
+
+@part
+def _clear(array, start, stop):
+    for i in range(start, stop):
+        put(array, i, 0.0)
+
+
+@part
+def _copy_row(source, at, target, to, count):
+    for i in range(count):
+        put(target, to + i, get(source, at + i))
 
 
 @kernel
-def _pull(w, dz, result):
-    """result = w^T dz."""
-    result[:] = 0.0
-    for unit in range(dz.size):
-        _add_scaled(result, w[unit], dz[unit])
+def _store_row(source, at, array, offset, stride, count):
+    """A row to an array of any stride."""
+    n = lanes_of(source)
+    if stride == 1 and count >= n:
+        for i in range(0, count, n):
+            v = min(i, count - n)
+            store(array, offset + v, load(source, at + v))
+        return
+    for i in range(count):
+        put(array, offset + i * stride, get(source, at + i))
 
 
 @kernel
-def _output(w3, b3, h):
-    total = b3
-    for unit in range(h.size):
-        total += w3[unit] * h[unit]
-    return total
-
-
-@kernel
-def _readout_error(w3, b3, h, y, dh, dw3, db3):
-    """Half the squared error of one step; its gradients are added to dh, dw3, db3."""
-    total = 0.0
-    for o in range(y.size):
-        error = _output(w3[o], b3[o], h) - y[o]
-        total += 0.5 * error * error
-        db3[o] += error
-        _add_scaled(dw3[o], h, error)
-        _add_scaled(dh, w3[o], error)
-    return total
-
-
-@kernel
-def _state_error(h, y, dh):
-    total = 0.0
-    for unit in range(h.size):
-        error = h[unit] - y[unit]
-        total += 0.5 * error * error
-        dh[unit] += error
-    return total
-
-
-@kernel
-def take_offset(vector, powers):
-    """Subtract the largest power of a vector's non-zero components from all, and return it."""
-    largest = -math.inf
-    for unit in range(vector.size):
-        if vector[unit] != 0.0:
-            largest = max(largest, powers[unit])
-    if not math.isfinite(largest):
-        return 0.0
-    for unit in range(vector.size):
-        powers[unit] = powers[unit] - largest if vector[unit] != 0.0 else 0.0
-    return largest
-
-
-@kernel
-def pull_scaled(w, dz, dz_power, result, result_power):
-    """result * 2**result_power = w^T (dz * 2**dz_power), every sum aligned to its largest term."""
-    for column in range(result.size):
-        top = -math.inf
-        for unit in range(dz.size):
-            if dz[unit] != 0.0 and w[unit, column] != 0.0:
-                top = max(top, dz_power[unit] + math.frexp(w[unit, column])[1])
-        total = 0.0
-        for unit in range(dz.size):
-            if dz[unit] != 0.0 and w[unit, column] != 0.0:
-                fraction, shift = math.frexp(np.float64(w[unit, column]))
-                shift = max(dz_power[unit] + shift - top, LEAST_EXPONENT)
-                total += math.ldexp(fraction * dz[unit], int(shift))
-        result[column], shift = normalise(total)
-        result_power[column] = top + shift if total != 0.0 else 0.0
-
-
-@kernel
-def _forward_workspace(w1, w2):
-    """Columns of W1 (F, H) and of W2 (H, H), and two vectors (H,)."""
-    inputs, hidden, number = w1.shape[2], w2.shape[1], w2.dtype
-    return (
-        np.empty((inputs, hidden), number),
-        np.empty((hidden, hidden), number),
-        np.empty(hidden, number),
-        np.empty(hidden, number),
-    )
-
-
-@kernel
-def _workspace(x, h0, tile):
-    """Tile starts, and for one tile the pre-activations and the states from its start on."""
-    tiles = (x.shape[1] + tile - 1) // tile
-    hidden, number = h0.shape[2], h0.dtype
-    return (
-        np.empty((tiles, hidden), number),
-        np.empty((tile, hidden), number),
-        np.empty((tile + 1, hidden), number),
-    )
-
-
-@kernel
-def _transpose(matrix, columns):
-    for row in range(matrix.shape[0]):
-        for column in range(matrix.shape[1]):
-            columns[column, row] = matrix[row, column]
-
-
-@kernel
-def _checkpoint(f, w1_columns, w2_columns, b, x, h0, length, tile, starts, z, before):
-    """Run forward, keep each tile's first state; the last tile stays in z and before."""
-    tiles = (length + tile - 1) // tile
-    before[0] = h0
-    for j in range(tiles):
-        if j > 0:
-            before[0] = before[tile]
-        starts[j] = before[0]
-        stop = min(j * tile + tile, length)
-        _replay(f, w1_columns, w2_columns, b, x, j * tile, stop, z, before)
-    return tiles
-
-
-@kernel
-def _replay(f, w1_columns, w2_columns, b, x, start, stop, z, before):
-    """z of the steps [start, stop) and the states after each, from the state before[0]."""
-    for t in range(start, stop):
-        s = t - start
-        _step(f, w1_columns, w2_columns, b, x[t], before[s], z[s], before[s + 1])
+def _load_row(array, offset, stride, target, to, count):
+    """The way back."""
+    n = lanes_of(target)
+    if stride == 1 and count >= n:
+        for i in range(0, count, n):
+            v = min(i, count - n)
+            store(target, to + v, load(array, offset + v))
+        return
+    for i in range(count):
+        put(target, to + i, get(array, offset + i * stride))

@@ -1,0 +1,289 @@
+"""Layers: nets of a bank over teams of sequences, advanced and walked back by the kernels.
+
+A team is some sequences of the batch that one call computes side by side. Teams are cut from the
+batch by its size and the layer's alone, so that the order of every sum, and with it every bit,
+does not depend on threads. Long jobs are cut in time: states, gradients and sums are carried from
+one slice to the next, and the states before each slice are all that is kept of a trajectory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.checks import FloatArray
+from fastrnn.kernels import Activation, layer, products
+from fastrnn.kernels.layer import LOSS_STEPS, SAMPLES, Packed, Sums
+from fastrnn.lanes import view
+from fastrnn.memory import budget_too_small
+from fastrnn.rnn import Weights
+from fastrnn.threads import run
+
+# Sequences of a team: so many share each weight that is loaded; narrow layers take more, for
+# their steps are short.
+TEAM, TEAM_NUMBERS = 16, 512
+# A batch with fewer states than this is one team: two threads would wait for each other.
+LEAST_SHARED = 512
+# Sums of a net over its teams; what teams have above that is added to the same in their order.
+MOST_SUMS = 16
+# Multiply-adds of one call, 10 to 100 ms, so that Ctrl-C is heard; an activation is some 20.
+CALL_WORK, ACTIVATION_WORK = 1 << 29, 20
+# Bytes of a thread's states and derivatives, where no budget is given.
+SLICE_BYTES = 1 << 25
+# A slice holds whole chunks of all kinds.
+SLICE_STEPS = SAMPLES
+assert SLICE_STEPS % LOSS_STEPS == 0
+
+
+class Part(NamedTuple):
+    """One net and one of its teams."""
+
+    net: int
+    team: int
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """K nets over B sequences x (B, T, F) of some lengths (B,)."""
+
+    activation: Activation
+    weights: Weights
+    x: FloatArray
+    lengths: NDArray[np.int64]
+    workers: int
+    memory: int | None = None
+    """Bytes of working memory a call may use; unbounded use is some 10 MB a thread."""
+
+    @property
+    def hidden(self) -> int:
+        """Size of the layer."""
+        return self.weights.w2.shape[1]
+
+    @cached_property
+    def team_size(self) -> int:
+        """Sequences of a team."""
+        batch_size = len(self.x)
+        team = max(TEAM, TEAM_NUMBERS // self.hidden)
+        if batch_size * self.hidden >= LEAST_SHARED:
+            team = min(team, -(-batch_size // 2))
+        return max(1, min(team, batch_size))
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Sequences as teams take them: the longest first."""
+        if (self.lengths == self.x.shape[1]).all():
+            return np.arange(len(self.x))
+        return np.argsort(-self.lengths, kind="stable")
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """All nets and teams."""
+        teams = -(-len(self.x) // self.team_size)
+        return [Part(k, team) for k in range(len(self.weights.w2)) for team in range(teams)]
+
+    @cached_property
+    def panels(self) -> tuple[Any, ...]:
+        """Shapes of panels of states, inputs and outputs beside a team, and of sums."""
+        rows, dtype = self.team_size, self.x.dtype
+        sizes = self.hidden, self.weights.w1.shape[2], max(1, self.weights.w3.shape[1])
+        own = [products.panel_for(size, rows, dtype) for size in sizes]
+        return (*own, products.panel_for(self.hidden, self.hidden, dtype))
+
+    @cached_property
+    def packed(self) -> list[Packed]:
+        """Weights of each net."""
+        w1, w2, b, w3, b3 = self.weights
+        states, inputs, outputs, _ = self.panels
+        if w3.shape[1] == 0:
+            w3, b3 = np.zeros((len(w3), 1, self.hidden), w3.dtype), np.zeros((len(b3), 1), b3.dtype)
+        arrays = (
+            products.packed(w1.swapaxes(1, 2), states),
+            products.packed(w2.swapaxes(1, 2), states),
+            b,
+            products.packed(w1, inputs),
+            products.packed(w2, states),
+            products.packed(w3.swapaxes(1, 2), outputs),
+            b3,
+            products.packed(w3, states),
+        )
+        return [Packed(*(array[k] for array in arrays)) for k in range(len(w2))]
+
+    def rows(self, part: Part) -> NDArray[np.int64]:
+        """Sequences of a team."""
+        return self.order[part.team * self.team_size :][: self.team_size]
+
+    def forward(self, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:
+        """The last state (K, B, H), and all of them into ``states`` (K, B, T, H) if given."""
+        h = {part: h0[part.net, self.rows(part)] for part in self.parts}
+        for start in range(0, self.x.shape[1], self._call_steps):
+            self._advance(h, start, self._call_steps, states)
+        last = np.empty_like(h0)
+        for part, state in h.items():
+            last[part.net, self.rows(part)] = state
+        return last
+
+    def backward(
+        self,
+        h0: FloatArray,
+        upstream: FloatArray,
+        dlast: FloatArray,
+        dx: FloatArray | None,
+        *,
+        fused: bool,
+        each: bool,
+    ) -> tuple[dict[str, FloatArray], FloatArray]:
+        """Sums of the loss and of the weights' gradients (K, B or less, ...), and dh0 (K, B, H)."""
+        sums, dh0 = self._room(each), np.empty_like(dlast)
+        steps, workers = self._slice(sums)
+        starts = range(0, self.x.shape[1], steps)
+        # Parts that go together add to different sums; those of one sum come one after the other.
+        for first in range(0, len(self.parts), MOST_SUMS):
+            wave = self.parts[first : first + MOST_SUMS]
+            h = {part: h0[part.net, self.rows(part)] for part in wave}
+            dh = {part: dlast[part.net, self.rows(part)] for part in wave}
+            kept = []
+            for start in starts:
+                kept.append({part: state.copy() for part, state in h.items()})
+                if start + steps < self.x.shape[1]:
+                    self._advance(h, start, steps, None)
+            for start in reversed(starts):
+                self._retreat(
+                    kept.pop(), dh, start, steps, upstream, dx, sums, fused, each, workers
+                )
+            for part, gradient in dh.items():
+                dh0[part.net, self.rows(part)] = gradient
+        return self._found(sums), dh0
+
+    def readout(self, states: FloatArray, y: FloatArray) -> None:
+        """Predictions into y (K, B, T, O)."""
+        panel, outputs = self.panels[2], y.shape[3]
+
+        def call(part: Part) -> None:
+            weights, rows = self.packed[part.net], self.rows(part)
+            layer.readout(
+                panel, weights.w3, weights.b3, view(states[part.net]), self.hidden, outputs, rows,
+                self.lengths[rows], self.weights.w2, view(y[part.net]),
+            )  # fmt: skip
+
+        run(call, self.parts, self.workers)
+
+    def _advance(
+        self, h: dict[Part, FloatArray], start: int, steps: int, states: FloatArray | None
+    ) -> None:
+        """Lead the states of some parts on over some steps."""
+        x, inputs = view(self.x[:, start:]), self.x.shape[2]
+
+        def call(part: Part) -> None:
+            rows, state = self.rows(part), h[part]
+            out = view(state[:, None] if states is None else states[part.net, :, start:])
+            layer.forward(
+                self.activation, self.panels[0], self.packed[part.net], x, inputs, rows,
+                self._ends(rows, start, steps), state, states is not None, out,
+            )  # fmt: skip
+
+        run(call, list(h), self.workers)
+
+    def _retreat(
+        self,
+        h: dict[Part, FloatArray],
+        dh: dict[Part, FloatArray],
+        start: int,
+        steps: int,
+        upstream: FloatArray,
+        dx: FloatArray | None,
+        sums: Sums,
+        fused: bool,
+        each: bool,
+        workers: int,
+    ) -> None:
+        """Walk the gradients of some parts back over some steps."""
+        x, inputs, outputs = view(self.x[:, start:]), self.x.shape[2], self.weights.w3.shape[1]
+        chunk = SAMPLES if each else max(1, SAMPLES // self.team_size)
+        has_upstream = fused or any(upstream.strides) or bool(upstream.any())
+
+        def call(part: Part) -> None:
+            rows = self.rows(part)
+            own = rows if each else slice(part.team % MOST_SUMS, part.team % MOST_SUMS + 1)
+            mine = Sums(*(array[part.net, own] for array in sums))
+            into = view(self.x if dx is None else dx[part.net, :, start:])
+            layer.backward(
+                self.activation, self.panels, self.packed[part.net], x, inputs, outputs, rows,
+                self._ends(rows, start, steps), h[part], chunk, each, fused,
+                view(upstream[part.net, :, start:]), has_upstream, dh[part], mine, into,
+                dx is not None,
+            )  # fmt: skip
+            if each:
+                for array, found in zip(sums, mine, strict=True):
+                    array[part.net, rows] = found
+
+        run(call, list(h), workers)
+
+    def _ends(self, rows: NDArray[np.int64], start: int, steps: int) -> NDArray[np.int64]:
+        return np.clip(self.lengths[rows] - start, 0, min(steps, self.x.shape[1] - start))
+
+    @property
+    def _call_steps(self) -> int:
+        """Steps of a call that take a bounded time, in whole chunks."""
+        inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
+        work = self.hidden * (self.hidden + inputs + outputs + ACTIVATION_WORK) * self.team_size
+        return max(1, CALL_WORK // (work * SLICE_STEPS)) * SLICE_STEPS
+
+    def _slice(self, sums: Sums) -> tuple[int, int]:
+        """Steps of a slice and threads that keep to the budget."""
+        hidden, lines = self.hidden, self.team_size
+        inputs, outputs, size = self.weights.w1.shape[2], self.weights.w3.shape[1], self.x.itemsize
+        step = lines * size * (2 * (hidden + 2 * TEAM) + inputs + 1 + outputs)
+        held = sum(array.nbytes for array in sums)
+        total = self.x.shape[1]
+
+        def needed(steps: int, workers: int) -> int:
+            kept = min(len(self.parts), MOST_SUMS) * lines * hidden * size * (total // steps + 3)
+            return held + kept + workers * (steps + 8) * step
+
+        steps = min(self._call_steps, max(1, SLICE_BYTES // (step * SLICE_STEPS)) * SLICE_STEPS)
+        steps = min(steps, max(1, -(-total // SLICE_STEPS)) * SLICE_STEPS)
+        if self.memory is None:
+            return steps, self.workers
+        choices = [
+            (chosen, workers)
+            for workers in range(self.workers, 0, -1)
+            for chosen in range(steps, 0, -SLICE_STEPS)
+        ]
+        for chosen, workers in choices:
+            if needed(chosen, workers) <= self.memory:
+                return chosen, workers
+        raise budget_too_small(self.memory, min(needed(*choice) for choice in choices))
+
+    def _room(self, each: bool) -> Sums:
+        nets, batch_size = len(self.weights.w2), len(self.x)
+        inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
+        rows = batch_size if each else min(MOST_SUMS, -(-batch_size // self.team_size))
+        width = len(self.panels[3]) * len(self.panels[3][0])
+        columns = -(-self.hidden // width) * width
+        sizes = 1, (inputs + 1) * columns, self.hidden * columns, outputs * columns, outputs
+        return Sums(*(np.zeros((nets, rows, size)) for size in sizes))
+
+    def _found(self, sums: Sums) -> dict[str, FloatArray]:
+        """Sums in rows and columns."""
+        panel = self.panels[3]
+        width = len(panel) * len(panel[0])
+        count, inputs = -(-self.hidden // width), self.weights.w1.shape[2]
+
+        def whole(array: FloatArray, rows: int) -> FloatArray:
+            panels = array.reshape(*array.shape[:2], count, rows, width)
+            return products.unpacked(panels, self.hidden, width)
+
+        by_x = whole(sums.w1, inputs + 1)
+        return {
+            "loss": sums.loss[..., 0],
+            "w1": by_x[..., :inputs, :].swapaxes(2, 3),
+            "w2": whole(sums.w2, self.hidden),
+            "b": by_x[..., inputs, :],
+            "w3": whole(sums.w3, self.weights.w3.shape[1]),
+            "b3": sums.b3,
+        }
