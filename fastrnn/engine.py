@@ -41,7 +41,7 @@ def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> Float
     """Predictions (K, B, T, O) of states (K, B, T, H)."""
     _, _, _, w3, b3 = job.weights
     y = zeros("predictions", job.size("KBTO"), job.dtype, FEWER)
-    layers(job, workers).readout(states, y)
+    layers(job, workers).predict(states, y)
     return y
 
 

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import Activation, layer, products
-from fastrnn.kernels.layer import LOSS_STEPS, SAMPLES, Packed, Sums
+from fastrnn.kernels.layer import (
+    LOSS_STEPS,
+    SAMPLES,
+    Packed,
+    PackedBack,
+    PackedOutput,
+    Sums,
+)
+from fastrnn.kernels.memory import REGISTER_BYTES
 from fastrnn.lanes import view
 from fastrnn.memory import budget_too_small
 from fastrnn.rnn import Weights
@@ -28,13 +36,13 @@ from fastrnn.threads import run
 # their steps are short.
 TEAM, TEAM_NUMBERS = 16, 512
 # A batch with fewer states than this is one team: two threads would wait for each other.
-LEAST_SHARED = 512
+LEAST_SHARED = 64
 # Sums of a net over its teams; what teams have above that is added to the same in their order.
 MOST_SUMS = 16
 # Multiply-adds of one call, 10 to 100 ms, so that Ctrl-C is heard; an activation is some 20.
 CALL_WORK, ACTIVATION_WORK = 1 << 29, 20
 # Bytes of a thread's states and derivatives, where no budget is given.
-SLICE_BYTES = 1 << 25
+SLICE_BYTES = 1 << 23
 # A slice holds whole chunks of all kinds.
 SLICE_STEPS = SAMPLES
 assert SLICE_STEPS % LOSS_STEPS == 0
@@ -97,21 +105,27 @@ class Layers:
     @cached_property
     def packed(self) -> list[Packed]:
         """Weights of each net."""
-        w1, w2, b, w3, b3 = self.weights
-        states, inputs, outputs, _ = self.panels
+        w1, w2, b, _, _ = self.weights
+        panel = self.panels[0]
+        w1, w2 = (products.packed(w.swapaxes(1, 2), panel) for w in (w1, w2))
+        return [Packed(*weights) for weights in zip(w1, w2, b, strict=True)]
+
+    @cached_property
+    def packed_output(self) -> list[PackedOutput]:
+        """The read-out of each net; one of zeros where there is none."""
+        _, _, _, w3, b3 = self.weights
         if w3.shape[1] == 0:
-            w3, b3 = np.zeros((len(w3), 1, self.hidden), w3.dtype), np.zeros((len(b3), 1), b3.dtype)
-        arrays = (
-            products.packed(w1.swapaxes(1, 2), states),
-            products.packed(w2.swapaxes(1, 2), states),
-            b,
-            products.packed(w1, inputs),
-            products.packed(w2, states),
-            products.packed(w3.swapaxes(1, 2), outputs),
-            b3,
-            products.packed(w3, states),
-        )
-        return [Packed(*(array[k] for array in arrays)) for k in range(len(w2))]
+            w3, b3 = (np.zeros((len(w3), 1, *w.shape[2:]), w.dtype) for w in (w3, b3))
+        w3 = products.packed(w3.swapaxes(1, 2), self.panels[2])
+        return [PackedOutput(*weights) for weights in zip(w3, b3, strict=True)]
+
+    @cached_property
+    def packed_back(self) -> list[PackedBack]:
+        """Weights of each net for steps back."""
+        w1, w2, _, w3, _ = self.weights
+        states, inputs, _, _ = self.panels
+        arrays = [products.packed(w, p) for w, p in ((w1, inputs), (w2, states), (w3, states))]
+        return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
 
     def rows(self, part: Part) -> NDArray[np.int64]:
         """Sequences of a team."""
@@ -159,14 +173,14 @@ class Layers:
                 dh0[part.net, self.rows(part)] = gradient
         return self._found(sums), dh0
 
-    def readout(self, states: FloatArray, y: FloatArray) -> None:
+    def predict(self, states: FloatArray, y: FloatArray) -> None:
         """Predictions into y (K, B, T, O)."""
         panel, outputs = self.panels[2], y.shape[3]
 
         def call(part: Part) -> None:
-            weights, rows = self.packed[part.net], self.rows(part)
-            layer.readout(
-                panel, weights.w3, weights.b3, view(states[part.net]), self.hidden, outputs, rows,
+            rows = self.rows(part)
+            layer.predict(
+                panel, self.packed_output[part.net], view(states[part.net]), self.hidden, outputs, rows,
                 self.lengths[rows], self.weights.w2, view(y[part.net]),
             )  # fmt: skip
 
@@ -212,7 +226,8 @@ class Layers:
             mine = Sums(*(array[part.net, own] for array in sums))
             into = view(self.x if dx is None else dx[part.net, :, start:])
             layer.backward(
-                self.activation, self.panels, self.packed[part.net], x, inputs, outputs, rows,
+                self.activation, self.panels, self.packed[part.net],
+                self.packed_output[part.net], self.packed_back[part.net], x, inputs, outputs, rows,
                 self._ends(rows, start, steps), h[part], chunk, each, fused,
                 view(upstream[part.net, :, start:]), has_upstream, dh[part], mine, into,
                 dx is not None,
@@ -237,7 +252,8 @@ class Layers:
         """Steps of a slice and threads that keep to the budget."""
         hidden, lines = self.hidden, self.team_size
         inputs, outputs, size = self.weights.w1.shape[2], self.weights.w3.shape[1], self.x.itemsize
-        step = lines * size * (2 * (hidden + 2 * TEAM) + inputs + 1 + outputs)
+        stride = hidden if hidden < REGISTER_BYTES // size else hidden + 2 * REGISTER_BYTES // size
+        step = lines * size * (2 * stride + inputs + 1 + outputs)
         held = sum(array.nbytes for array in sums)
         total = self.x.shape[1]
 

@@ -7,7 +7,7 @@ The longest sequences come first in a team: those that still run are its first r
 
     f         activation                            ends     (R,): steps of each, descending
     x         (B, T, F): a view, see `neuron`       panels   shapes of panels, see `products`
-    weights   packed, see `Packed`
+    weights   packed, see below
 
 Rows of numbers lie ``stride`` apart, see `row_stride`. All products are those of `products`:
 of h and x with the weights, of the gradient with the weights' transposes, and of gradients with
@@ -28,6 +28,7 @@ from fastrnn.kernels.products import (
     add_outer,
     add_outer_by_number,
     affine,
+    copy_row,
     of_packed,
     panel_width,
 )
@@ -41,16 +42,26 @@ LOSS_STEPS = 32
 
 
 class Packed(NamedTuple):
-    """Weights of one net as kernels read them, matrices in panels."""
+    """Weights of one net for steps forward, matrices in panels."""
 
     w1: Any  # (F, H): x to z
     w2: Any  # (H, H): h to z
     b: Any  # (H,)
-    w1_back: Any  # (H, F): dz to dx
-    w2_back: Any  # (H, H): dz to dh
+
+
+class PackedOutput(NamedTuple):
+    """The read-out."""
+
     w3: Any  # (H, O): h to predictions
     b3: Any  # (O,)
-    w3_back: Any  # (O, H): errors to dh
+
+
+class PackedBack(NamedTuple):
+    """The same weights for steps back."""
+
+    w1: Any  # (H, F): dz to dx
+    w2: Any  # (H, H): dz to dh
+    w3: Any  # (O, H): errors to dh
 
 
 class Sums(NamedTuple):
@@ -74,12 +85,12 @@ def forward(f, panel, weights, x, inputs, rows, ends, h, keep, states):
     z[:] = 0.0
     for r in range(count):
         x_offsets[r], offsets[r] = rows[r] * x[1], r * stride
-        _copy_row(h.reshape(h.size), r * hidden, state, r * stride, hidden)
+        copy_row(panel, h.reshape(h.size), r * hidden, state, r * stride, hidden)
     active = count
     for t in range(ends[0]):
         while ends[active - 1] <= t:
             active -= 1
-            _copy_row(state, active * stride, h.reshape(h.size), active * hidden, hidden)
+            copy_row(panel, state, active * stride, h.reshape(h.size), active * hidden, hidden)
         inner = (
             of_packed(source, x_offsets, t * x[2], x[3], weights.w1, 0, inputs, width),
             of_packed(state, offsets, 0, 1, weights.w2, 0, hidden, width),
@@ -89,15 +100,15 @@ def forward(f, panel, weights, x, inputs, rows, ends, h, keep, states):
         if keep:
             for r in range(active):
                 _store_row(
-                    state, r * stride, out, rows[r] * states[1] + t * states[2], states[3], hidden
+                    panel, state, r * stride, out, rows[r] * states[1] + t * states[2], states[3], hidden
                 )
     for r in range(active):
-        _copy_row(state, r * stride, h.reshape(h.size), r * hidden, hidden)
+        copy_row(panel, state, r * stride, h.reshape(h.size), r * hidden, hidden)
 
 
 @kernel
 def backward(
-    f, panels, weights, x, inputs, outputs, rows, ends, h, chunk, each, fused, upstream,
+    f, panels, weights, readout, back, x, inputs, outputs, rows, ends, h, chunk, each, fused, upstream,
     want_upstream, dh, sums, dx, want_dx,
 ):  # fmt: skip
     """Pull a gradient of the states back to the weights, to x and to the state before.
@@ -125,23 +136,22 @@ def backward(
     offsets, x_offsets, error_offsets, units = (
         integers(count), integers(count), integers(count), sequence(max(hidden, line, outputs)),
     )  # fmt: skip
-    for array in (hs, slopes, z, g, ups, squares, zeros, scratch):
+    for array in (z, g, ups, squares, zeros, scratch):
         array[:] = 0.0
+    _clear(hs, 0, block)
     for r in range(count):
         offsets[r], x_offsets[r], error_offsets[r] = r * stride, r * line, r * outputs
-        _copy_row(h.reshape(h.size), r * hidden, hs, r * stride, hidden)
-        _copy_row(dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
+        copy_row(panel, h.reshape(h.size), r * hidden, hs, r * stride, hidden)
+        copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
     active = count
     for s in range(steps):
         while ends[active - 1] <= s:
             active -= 1
         at, x_at = s * block, s * count * line
-        for r in range(count):
+        for r in range(active):
             for i in range(inputs):
-                put(xs, x_at + r * line + i, 0.0)
-                if r < active:
-                    value = get(source, rows[r] * x[1] + s * x[2] + i * x[3])
-                    put(xs, x_at + r * line + i, value)
+                value = get(source, rows[r] * x[1] + s * x[2] + i * x[3])
+                put(xs, x_at + r * line + i, value)
             put(xs, x_at + r * line + inputs, 1.0)
         inner = (
             of_packed(xs, x_offsets, x_at, 1, weights.w1, 0, inputs, width),
@@ -152,6 +162,7 @@ def backward(
         if active < count:
             _clear(hs, at + block + active * stride, at + 2 * block)
             _clear(slopes, at + active * stride, at + block)
+            _clear(xs, x_at + active * line, x_at + count * line)
     for s in range(steps - 1, -1, -1):
         while active < count and ends[active] > s:
             active += 1
@@ -159,11 +170,11 @@ def backward(
         if fused and outputs > 0:
             inner_one = (
                 of_packed(
-                    hs, offsets, at + block, 1, weights.w3, 0, hidden, panel_width(output_panel)
+                    hs, offsets, at + block, 1, readout.w3, 0, hidden, panel_width(output_panel)
                 ),
             )
             affine(
-                output_panel, active, outputs, weights.b3, 0, 0, inner_one, errors, error_at, outputs
+                output_panel, active, outputs, readout.b3, 0, 0, inner_one, errors, error_at, outputs
             )
             for r in range(count):
                 for o in range(outputs):
@@ -176,14 +187,14 @@ def backward(
                     else:
                         put(errors, e, 0.0)
             inner_one = (
-                of_packed(errors, error_offsets, error_at, 1, weights.w3_back, 0, outputs, width),
+                of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, width),
             )
             affine(panel, active, hidden, g, 0, stride, inner_one, z, 0, stride)
             dh_t = z
         elif fused or want_upstream:
             for r in range(active):
                 _load_row(
-                    target, rows[r] * upstream[1] + s * upstream[2], upstream[3], ups, r * stride,
+                    panel, target, rows[r] * upstream[1] + s * upstream[2], upstream[3], ups, r * stride,
                     hidden,
                 )  # fmt: skip
             if fused:
@@ -198,7 +209,7 @@ def backward(
         if want_dx:
             inner_one = (
                 of_packed(
-                    slopes, offsets, at, 1, weights.w1_back, 0, hidden, panel_width(input_panel)
+                    slopes, offsets, at, 1, back.w1, 0, hidden, panel_width(input_panel)
                 ),
             )
             affine(input_panel, active, inputs, zeros, 0, 0, inner_one, row, 0, inputs)
@@ -208,13 +219,14 @@ def backward(
                         gradient, rows[r] * dx[1] + s * dx[2] + i * dx[3],
                         get(row, r * inputs + i),
                     )  # fmt: skip
-        inner_one = (of_packed(slopes, offsets, at, 1, weights.w2_back, 0, hidden, width),)
+        inner_one = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
         affine(panel, active, hidden, zeros, 0, 0, inner_one, g, 0, stride)
         if s % chunk == 0:
             length = min(chunk, steps - s)
             samples = length if each else length * count
-            infinite = _infinite(hs, at, (length + 1) * block)
-            infinite = infinite or _infinite(xs, s * count * line, length * count * line)
+            lines, numbers_ = _lines((length + 1) * count, hidden, stride)
+            infinite = _infinite(hs, at, lines, numbers_, stride)
+            infinite = infinite or _infinite(xs, s * count * line, 1, length * count * line, 0)
             for lane in range(count if each else 1):
                 here = at + lane * stride
                 of_x = s * count * line + lane * line
@@ -226,7 +238,7 @@ def backward(
                     of_errors, every * outputs, scratch, sums, lane,
                 )  # fmt: skip
     for r in range(count):
-        _copy_row(g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
+        copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
 
 @kernel
@@ -262,7 +274,7 @@ def _add_sums(
 
 
 @kernel
-def readout(panel, w3, b3, states, hidden, outputs, rows, ends, like_array, y):
+def predict(panel, weights, states, hidden, outputs, rows, ends, like_array, y):
     """Predictions, a view (B, T, O), of states, a view (B, T, H)."""
     source, out = numbers_at(states[0], like_array), numbers_at(y[0], like_array)
     some = 64
@@ -273,11 +285,11 @@ def readout(panel, w3, b3, states, hidden, outputs, rows, ends, like_array, y):
         for t in range(0, ends[r], some):
             count = min(some, ends[r] - t)
             at = rows[r] * states[1] + t * states[2]
-            inner = (of_packed(source, offsets, at, states[3], w3, 0, hidden, panel_width(panel)),)
-            affine(panel, count, outputs, b3, 0, 0, inner, found, 0, outputs)
+            inner = (of_packed(source, offsets, at, states[3], weights.w3, 0, hidden, panel_width(panel)),)
+            affine(panel, count, outputs, weights.b3, 0, 0, inner, found, 0, outputs)
             for j in range(count):
                 _store_row(
-                    found, j * outputs, out, rows[r] * y[1] + (t + j) * y[2], y[3], outputs
+                    panel, found, j * outputs, out, rows[r] * y[1] + (t + j) * y[2], y[3], outputs
                 )
 
 
@@ -362,14 +374,16 @@ def _fold(squares, rows, hidden, stride, each, loss):
 
 
 @kernel
-def _infinite(array, at, count):
+def _infinite(array, at, rows, length, stride):
     """Whether some number is infinite or NaN, and so 0 times it is not 0."""
     n = lanes_of(array)
     found = False
-    for i in range(at, at + count - count % n, n):
-        found = found or any_lane(0.0 * load(array, i) != 0.0)
-    for i in range(at + count - count % n, at + count):
-        found = found or not np.isfinite(get(array, i))
+    for r in range(rows):
+        start, stop = at + r * stride, at + r * stride + length
+        for i in range(start, stop - length % n, n):
+            found = found or any_lane(0.0 * load(array, i) != 0.0)
+        for i in range(stop - length % n, stop):
+            found = found or not np.isfinite(get(array, i))
     return found
 
 
@@ -380,32 +394,20 @@ def _clear(array, start, stop):
 
 
 @part
-def _copy_row(source, at, target, to, count):
-    for i in range(count):
-        put(target, to + i, get(source, at + i))
-
-
-@kernel
-def _store_row(source, at, array, offset, stride, count):
+def _store_row(panel, source, at, array, offset, stride, count):
     """A row to an array of any stride."""
-    n = lanes_of(source)
-    if stride == 1 and count >= n:
-        for i in range(0, count, n):
-            v = min(i, count - n)
-            store(array, offset + v, load(source, at + v))
-        return
-    for i in range(count):
-        put(array, offset + i * stride, get(source, at + i))
+    if stride == 1:
+        copy_row(panel, source, at, array, offset, count)
+    else:
+        for i in range(count):
+            put(array, offset + i * stride, get(source, at + i))
 
 
-@kernel
-def _load_row(array, offset, stride, target, to, count):
+@part
+def _load_row(panel, array, offset, stride, target, to, count):
     """The way back."""
-    n = lanes_of(target)
-    if stride == 1 and count >= n:
-        for i in range(0, count, n):
-            v = min(i, count - n)
-            store(target, to + v, load(array, offset + v))
-        return
-    for i in range(count):
-        put(target, to + i, get(array, offset + i * stride))
+    if stride == 1:
+        copy_row(panel, array, offset, target, to, count)
+    else:
+        for i in range(count):
+            put(target, to + i, get(array, offset + i * stride))

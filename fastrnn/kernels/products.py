@@ -14,6 +14,9 @@ compiler knows of a tuple is its length. Where the columns are no multiple of a 
 one overlaps the one before it: the same numbers are then found twice.
 """
 
+import functools
+import math
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -32,6 +35,7 @@ MOST_ROWS = 6
 SUMS, WIDE_SUMS = 6, 24
 
 
+@functools.cache
 def is_wide():
     """Whether code is compiled for 32 registers of 64 bytes."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
@@ -47,27 +51,28 @@ def panel_for(columns, rows, dtype):
     return ((0,) * lanes,) * max(1, min(wanted, columns // lanes))
 
 
-def starts(columns, width):
-    """First column of each panel."""
-    return np.minimum(np.arange(0, columns, width), columns - width)
-
-
 def packed(w, panel):
-    """Matrices (..., inner, columns) with panels one after the other: (..., panels x inner x width)."""
+    """Matrices (..., inner, columns) as panels (..., panels x inner x width), from a cache line on."""
     width = len(panel) * len(panel[0])
-    columns = starts(w.shape[-1], width)[:, None] + np.arange(width)
-    panels = np.moveaxis(w[..., columns], -2, -3)
-    room = np.empty(panels.size + REGISTER_BYTES // w.itemsize, w.dtype)
+    inner, columns = w.shape[-2:]
+    whole, rest = divmod(columns, width)
+    shape = (*w.shape[:-2], whole + (rest > 0), inner, width)
+    size = math.prod(shape)
+    room = np.empty(size + REGISTER_BYTES // w.itemsize, w.dtype)
     first = -room.ctypes.data % REGISTER_BYTES // w.itemsize
-    result = room[first : first + panels.size].reshape(*w.shape[:-2], -1)
-    result[...] = panels.reshape(result.shape)
-    return result
+    panels = room[first : first + size].reshape(shape)
+    cut = w[..., : whole * width].reshape(*w.shape[:-1], whole, width)
+    panels[..., :whole, :, :] = np.moveaxis(cut, -2, -3)
+    if rest:
+        panels[..., whole, :, :] = w[..., columns - width :]
+    return panels.reshape(*w.shape[:-2], size // math.prod(w.shape[:-2]))
 
 
 def unpacked(panels, columns, width):
     """Matrices (..., inner, columns) of panels (..., number, inner, width)."""
     result = np.empty((*panels.shape[:-3], panels.shape[-2], columns), panels.dtype)
-    for panel, start in enumerate(starts(columns, width).tolist()):
+    for panel in range(panels.shape[-3]):
+        start = min(panel * width, columns - width)
         result[..., start : start + width] = panels[..., panel, :, :]
     return result
 
@@ -101,6 +106,43 @@ def most_rows(typingctx, panel, array):
         return ir.Constant(ir.IntType(64), _most_rows(panel, array))
 
     return types.int64(panel, array), generate
+
+
+@intrinsic
+def copy_lanes(typingctx, panel, source, at, target, to):
+    """Copy as many numbers as a vector of the panel has lanes."""
+    _, lanes = _shape(panel)
+
+    def generate(context, builder, signature, values):
+        _, source_, at_, target_, to_ = values
+        kind = context.get_value_type(Vector(source.dtype, lanes)).as_pointer()
+        from_ = builder.gep(_data(context, builder, source_, source), [at_])
+        into = builder.gep(_data(context, builder, target_, target), [to_])
+        value = builder.load(builder.bitcast(from_, kind))
+        value.align = source.dtype.bitwidth // 8
+        builder.store(value, builder.bitcast(into, kind)).align = value.align
+        return context.get_dummy_value()
+
+    return types.void(panel, source, types.int64, target, types.int64), generate
+
+
+@intrinsic
+def lanes_in(typingctx, panel):
+    """Lanes of a panel's vectors."""
+
+    def generate(context, builder, signature, values):
+        return ir.Constant(ir.IntType(64), _shape(panel)[1])
+
+    return types.int64(panel), generate
+
+
+@part
+def copy_row(panel, source, at, target, to, count):
+    """Copy consecutive numbers, at least as many as the panel's vectors have lanes."""
+    n = lanes_in(panel)
+    for i in range(0, count, n):
+        v = min(i, count - n)
+        copy_lanes(panel, source, at + v, target, to + v)
 
 
 def _data(context, builder, array, array_type):
