@@ -42,7 +42,7 @@ MOST_SUMS = 16
 # Multiply-adds of one call, 10 to 100 ms, so that Ctrl-C is heard; an activation is some 20.
 CALL_WORK, ACTIVATION_WORK = 1 << 29, 20
 # Bytes of a thread's states and derivatives, where no budget is given.
-SLICE_BYTES = 1 << 23
+SLICE_BYTES = 1 << 24
 # A slice holds whole chunks of all kinds.
 SLICE_STEPS = SAMPLES
 assert SLICE_STEPS % LOSS_STEPS == 0

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.kernels.activations import activate, with_slope
+from fastrnn.kernels.activations import activate, is_homogeneous, with_slope
 from fastrnn.kernels.blocks import doubles, integers, numbers, sequence
 from fastrnn.kernels.jit import kernel, part
-from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, put, store
+from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, prefetch, put, store
 from fastrnn.kernels.products import (
     add_outer,
     add_outer_by_number,
@@ -193,10 +193,11 @@ def backward(
             dh_t = z
         elif fused or want_upstream:
             for r in range(active):
-                _load_row(
-                    panel, target, rows[r] * upstream[1] + s * upstream[2], upstream[3], ups, r * stride,
-                    hidden,
-                )  # fmt: skip
+                up_at = rows[r] * upstream[1] + s * upstream[2]
+                _load_row(panel, target, up_at, upstream[3], ups, r * stride, hidden)
+                # Of other sequences, the step before is no neighbour that a processor foresees.
+                for i in range(0, hidden, n):
+                    prefetch(target, up_at - upstream[2] + i)
             if fused:
                 _add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
                 if s % LOSS_STEPS == 0:
@@ -224,9 +225,11 @@ def backward(
         if s % chunk == 0:
             length = min(chunk, steps - s)
             samples = length if each else length * count
-            lines, numbers_ = _lines((length + 1) * count, hidden, stride)
-            infinite = _infinite(hs, at, lines, numbers_, stride)
-            infinite = infinite or _infinite(xs, s * count * line, 1, length * count * line, 0)
+            infinite = _infinite(xs, s * count * line, 1, length * count * line, 0)
+            # Others keep states finite, but for that which was given.
+            if is_homogeneous(f) or s == 0:
+                lines, size = _lines(length * count, hidden, stride)
+                infinite = infinite or _infinite(hs, at, lines, size, stride)
             for lane in range(count if each else 1):
                 here = at + lane * stride
                 of_x = s * count * line + lane * line

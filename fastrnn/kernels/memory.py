@@ -142,6 +142,18 @@ def _prefetch(builder, pointer, write):
     builder.call(function, [place, flag(int(write)), flag(3), flag(1)])
 
 
+@intrinsic
+def prefetch(typingctx, array, offset):
+    """Ask for the cache line of the element at ``offset``, which need not exist."""
+
+    def generate(context, builder, signature, values):
+        data = context.make_array(array)(context, builder, values[0]).data
+        _prefetch(builder, builder.gep(data, [values[1]]), write=False)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
 def _masked(name, builder, vector, llvm_vector, pointer, arguments, mask):
     align = ir.Constant(ir.IntType(32), vector.number.bitwidth // 8)
     result = llvm_vector if name == "load" else ir.VoidType()
