@@ -16,15 +16,13 @@ from numpy.typing import DTypeLike
 from fastrnn import engine
 from fastrnn.checks import FloatArray, is_finite
 from fastrnn.engine import EMPTY, FEWER, lanes, zeros
-from fastrnn.kernels import ACTIVATIONS, exact, neuron, neuron_scaled
+from fastrnn.kernels import ACTIVATIONS, BOUNDED, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.memory import budget_too_small
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
 
-# Activations whose states never leave the range of floats.
-BOUNDED = ("tanh", "sigmoid")
 # Multiply-adds of one call: about 50 ms, so that Ctrl-C is heard.
 EXACT_WORK = 1 << 16
 # A step of activation and derivative costs about as much as this many multiply-adds.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import Activation, layer, products
+from fastrnn.kernels import BOUNDED, Activation, layer, products
 from fastrnn.kernels.layer import (
     LOSS_STEPS,
     SAMPLES,
@@ -26,7 +26,7 @@ from fastrnn.kernels.layer import (
     PackedOutput,
     Sums,
 )
-from fastrnn.kernels.memory import REGISTER_BYTES
+from fastrnn.kernels.memory import REGISTER_BYTES, aligned
 from fastrnn.lanes import view
 from fastrnn.memory import budget_too_small
 from fastrnn.rnn import Weights
@@ -191,13 +191,14 @@ class Layers:
     ) -> None:
         """Lead the states of some parts on over some steps."""
         x, inputs = view(self.x[:, start:]), self.x.shape[2]
+        stride = layer.row_stride(self.hidden, self.x.dtype)
 
         def call(part: Part) -> None:
             rows, state = self.rows(part), h[part]
             out = view(state[:, None] if states is None else states[part.net, :, start:])
             layer.forward(
                 self.activation, self.panels[0], self.packed[part.net], x, inputs, rows,
-                self._ends(rows, start, steps), state, states is not None, out,
+                self._ends(rows, start, steps), stride, state, states is not None, out,
             )  # fmt: skip
 
         run(call, list(h), self.workers)
@@ -217,6 +218,7 @@ class Layers:
     ) -> None:
         """Walk the gradients of some parts back over some steps."""
         x, inputs, outputs = view(self.x[:, start:]), self.x.shape[2], self.weights.w3.shape[1]
+        stride = layer.row_stride(self.hidden, self.x.dtype)
         chunk = SAMPLES if each else max(1, SAMPLES // self.team_size)
         has_upstream = fused or any(upstream.strides) or bool(upstream.any())
 
@@ -225,11 +227,23 @@ class Layers:
             own = rows if each else slice(part.team % MOST_SUMS, part.team % MOST_SUMS + 1)
             mine = Sums(*(array[part.net, own] for array in sums))
             into = view(self.x if dx is None else dx[part.net, :, start:])
-            layer.backward(
-                self.activation, self.panels, self.packed[part.net],
-                self.packed_output[part.net], self.packed_back[part.net], x, inputs, outputs, rows,
-                self._ends(rows, start, steps), h[part], chunk, each, fused,
-                view(upstream[part.net, :, start:]), has_upstream, dh[part], mine, into,
+            ends = self._ends(rows, start, steps)
+            of_step, longest = len(rows) * stride, int(ends[0])
+            # A vector may reach behind the last number.
+            hs, slopes, xs = (
+                aligned((size + REGISTER_BYTES,), self.x.dtype)
+                for size in (
+                    (longest + 1) * of_step, longest * of_step, longest * len(rows) * (inputs + 1)
+                )
+            )  # fmt: skip
+            layer.replay(
+                self.activation, self.panels[0], self.packed[part.net], x, inputs, rows, ends,
+                stride, h[part], hs, slopes, xs,
+            )  # fmt: skip
+            layer.retreat(
+                self.panels, self.packed_output[part.net], self.packed_back[part.net], hs, slopes,
+                xs, self.activation.name in BOUNDED, inputs, outputs, rows, ends, stride, chunk,
+                each, fused, view(upstream[part.net, :, start:]), has_upstream, dh[part], mine, into,
                 dx is not None,
             )  # fmt: skip
             if each:
@@ -252,7 +266,7 @@ class Layers:
         """Steps of a slice and threads that keep to the budget."""
         hidden, lines = self.hidden, self.team_size
         inputs, outputs, size = self.weights.w1.shape[2], self.weights.w3.shape[1], self.x.itemsize
-        stride = hidden if hidden < REGISTER_BYTES // size else hidden + 2 * REGISTER_BYTES // size
+        stride = layer.row_stride(hidden, self.x.dtype)
         step = lines * size * (2 * stride + inputs + 1 + outputs)
         held = sum(array.nbytes for array in sums)
         total = self.x.shape[1]

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import engine, lanes, threads
+from fastrnn import engine_scaled, lanes, layers, threads
 from tests import cases
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Many blocks even for small jobs."""
-    monkeypatch.setattr(engine, "BLOCK_WORK", 2000)
+    monkeypatch.setattr(engine_scaled, "EXACT_WORK", 2000)
+    monkeypatch.setattr(layers, "CALL_WORK", 2000)
     monkeypatch.setattr(lanes, "LANE_STEPS", 500)
 
 
@@ -40,29 +41,44 @@ def test_same_bits_for_any_number_of_workers(kind, dtype):
     assert everything(7) == one
 
 
-def test_same_bits_for_any_cut_into_blocks(monkeypatch):
-    net = cases.layer(5, 2)
-    x = cases.inputs(net, 50, 30)
-    y = np.zeros((50, 30, 5))
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_same_bits_of_a_layer_for_any_slice_of_time(dtype, per_sequence, monkeypatch):
+    net = cases.layer(5, 2, dtype=dtype, outputs=2)
+    x = cases.inputs(net, 50, 700, dtype)
+    lengths = np.random.default_rng(0).integers(0, 701, 50)
+    options = {"lengths": lengths, "per_sequence": per_sequence, "wrt": ("w1", "w2", "w3", "x")}
     results = set()
-    for work in (1, 3000, 20_000, 1 << 30):
-        monkeypatch.setattr(engine, "BLOCK_WORK", work)
-        results.add(fastrnn.loss_and_grad(net, x, y)[1].w2.tobytes())
+    for work in (1, 1 << 22, 1 << 40):
+        for size in (1, 1 << 18, 1 << 30):
+            monkeypatch.setattr(layers, "CALL_WORK", work)
+            monkeypatch.setattr(layers, "SLICE_BYTES", size)
+            states = fastrnn.forward(net, x, lengths=lengths)
+            loss, grad = fastrnn.loss_and_grad(net, x, np.ones((50, 700, 2), dtype), **options)
+            arrays = states, loss, grad.w1, grad.w2, grad.w3, grad.x
+            results.add(tuple(array.tobytes() for array in arrays))
     assert len(results) == 1
 
 
-@pytest.mark.parametrize("kind", ["neuron", "layer"])
-def test_same_bits_for_any_tile(kind, monkeypatch):
-    net = cases.NETS[kind]("tanh", "float32")
+def test_same_bits_for_any_tile(monkeypatch):
+    net = cases.neuron("tanh", "float32")
     x = cases.inputs(net, 3, 5000, "float32")
-    y = np.zeros_like(fastrnn.predict(net, x))
     results = set()
     for tile in (32, 64, 2112, 8192):
-        monkeypatch.setattr(engine, "tile", lambda job, tile=tile: tile)
         monkeypatch.setattr(lanes, "BACK", lanes.Block(4, tile))
-        _, grad = fastrnn.loss_and_grad(net, x, y, wrt=("w2", "x"))
+        _, grad = fastrnn.loss_and_grad(net, x, np.zeros_like(x), wrt=("w2", "x"))
         influence = fastrnn.influence(net, x).mantissa
         results.add((grad.w2.tobytes(), grad.x.tobytes(), influence.tobytes()))
+    assert len(results) == 1
+
+
+def test_same_bits_of_a_layers_influence_for_any_tile(monkeypatch):
+    net = cases.layer(3)
+    x = cases.inputs(net, 3, 300)
+    results = set()
+    for tile in (32, 64, 1000):
+        monkeypatch.setattr(engine_scaled, "tile", lambda job, tile=tile: tile)
+        results.add(fastrnn.influence(net, x).mantissa.tobytes())
     assert len(results) == 1
 
 

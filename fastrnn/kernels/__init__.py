@@ -12,3 +12,5 @@ class Activation:
 
 
 ACTIVATIONS = {name: Activation(name) for name in ("tanh", "relu", "sigmoid", "identity")}
+# Those whose states never leave the range of floats.
+BOUNDED = ("tanh", "sigmoid")

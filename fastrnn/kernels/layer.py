@@ -9,7 +9,7 @@ The longest sequences come first in a team: those that still run are its first r
     x         (B, T, F): a view, see `neuron`       panels   shapes of panels, see `products`
     weights   packed, see below
 
-Rows of numbers lie ``stride`` apart, see `row_stride`. All products are those of `products`:
+Rows of numbers lie ``stride`` apart, by `row_stride`. All products are those of `products`:
 of h and x with the weights, of the gradient with the weights' transposes, and of gradients with
 states over the samples of a chunk of steps, which is the weights' gradient. Every sum is in index
 order: z of b, then x, then h; over time from the last chunk to the first, in float64 between
@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.kernels.activations import activate, is_homogeneous, with_slope
+from fastrnn.kernels.activations import activate, with_slope
 from fastrnn.kernels.blocks import doubles, integers, numbers, sequence
 from fastrnn.kernels.jit import kernel, part
-from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, prefetch, put, store
+from fastrnn.kernels.memory import REGISTER_BYTES, get, lanes_of, load, numbers_at, prefetch, put, store
 from fastrnn.kernels.products import (
     add_outer,
     add_outer_by_number,
@@ -39,6 +39,15 @@ from fastrnn.kernels.simd import any_lane, fma
 SAMPLES = 128
 # Steps whose squared errors are added up in the arrays' own type.
 LOSS_STEPS = 32
+
+
+def row_stride(hidden, dtype):
+    """From row to row: an odd number of cache lines, lest all rows share a few places of a cache.
+
+    Rows shorter than a vector lie side by side.
+    """
+    n = REGISTER_BYTES // dtype.itemsize
+    return hidden if hidden < n else (-(-hidden // n) | 1) * n
 
 
 class Packed(NamedTuple):
@@ -75,11 +84,11 @@ class Sums(NamedTuple):
 
 
 @kernel
-def forward(f, panel, weights, x, inputs, rows, ends, h, keep, states):
+def forward(f, panel, weights, x, inputs, rows, ends, stride, h, keep, states):
     """States, a view (B, T, H), where ``keep``; h becomes the last of each sequence."""
     source, out = numbers_at(x[0], h), numbers_at(states[0], h)
     count, hidden = h.shape
-    stride, width = row_stride(hidden, h), panel_width(panel)
+    width = panel_width(panel)
     state, z = numbers(h, count * stride + lanes_of(h)), numbers(h, count * stride + lanes_of(h))
     x_offsets, offsets = integers(count), integers(count)
     z[:] = 0.0
@@ -107,44 +116,24 @@ def forward(f, panel, weights, x, inputs, rows, ends, h, keep, states):
 
 
 @kernel
-def backward(
-    f, panels, weights, readout, back, x, inputs, outputs, rows, ends, h, chunk, each, fused, upstream,
-    want_upstream, dh, sums, dx, want_dx,
-):  # fmt: skip
-    """Pull a gradient of the states back to the weights, to x and to the state before.
+def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs):
+    """Run forward once more for `retreat`, from the state h (R, H) before the first step.
 
-    ``upstream``, a view (B, T, H), is that gradient, and ``dh`` (R, H) a further one of the last
-    state, which becomes that of ``h``, the state before the first step. Where ``fused``, upstream
-    is the target y (B, T, O) instead, and what is differentiated is half the sum of the squares
-    of W3 h_t + b3 - y_t (h_t - y_t without a read-out). ``sums`` are of ``each`` sequence or of
-    all. The gradient of x is written to the view ``dx``.
+    Of every step of the team: into ``hs`` the state before it, and behind the last that after;
+    into ``slopes`` f'; into ``xs`` the inputs, each row with a 1 behind it. Sequences that have
+    ended have rows of 0.
     """
-    panel, input_panel, output_panel, sum_panel = panels
-    source, target, gradient = (
-        numbers_at(x[0], h), numbers_at(upstream[0], h), numbers_at(dx[0], h),
-    )  # fmt: skip
+    source = numbers_at(x[0], h)
     count, hidden = h.shape
-    stride, width, n, steps = row_stride(hidden, h), panel_width(panel), lanes_of(h), ends[0]
-    block, line = count * stride, inputs + 1
-    hs, slopes = numbers(h, (steps + 1) * block + n), numbers(h, steps * block + n)
-    z, g, ups, squares = (
-        numbers(h, block + n), numbers(h, block + n), numbers(h, block + n), numbers(h, block + n),
-    )  # fmt: skip
-    xs, errors = numbers(h, steps * count * line), numbers(h, steps * count * outputs)
-    zeros, row = numbers(h, max(hidden, inputs)), numbers(h, count * inputs)
-    scratch = numbers(h, 8 * panel_width(sum_panel))
-    offsets, x_offsets, error_offsets, units = (
-        integers(count), integers(count), integers(count), sequence(max(hidden, line, outputs)),
-    )  # fmt: skip
-    for array in (z, g, ups, squares, zeros, scratch):
-        array[:] = 0.0
+    width, block, line = panel_width(panel), count * stride, inputs + 1
+    z, offsets, x_offsets = numbers(h, block + lanes_of(h)), integers(count), integers(count)
+    z[:] = 0.0
     _clear(hs, 0, block)
     for r in range(count):
-        offsets[r], x_offsets[r], error_offsets[r] = r * stride, r * line, r * outputs
+        offsets[r], x_offsets[r] = r * stride, r * line
         copy_row(panel, h.reshape(h.size), r * hidden, hs, r * stride, hidden)
-        copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
     active = count
-    for s in range(steps):
+    for s in range(ends[0]):
         while ends[active - 1] <= s:
             active -= 1
         at, x_at = s * block, s * count * line
@@ -163,6 +152,42 @@ def backward(
             _clear(hs, at + block + active * stride, at + 2 * block)
             _clear(slopes, at + active * stride, at + block)
             _clear(xs, x_at + active * line, x_at + count * line)
+
+
+@kernel
+def retreat(
+    panels, readout, back, hs, slopes, xs, finite, inputs, outputs, rows, ends, stride, chunk, each,
+    fused, upstream, want_upstream, dh, sums, dx, want_dx,
+):  # fmt: skip
+    """Pull a gradient of the states back to the weights, to x and to the state before.
+
+    ``upstream``, a view (B, T, H), is that gradient, and ``dh`` (R, H) a further one of the last
+    state, which becomes that of the state before the first step. Where ``fused``, upstream is the
+    target y (B, T, O) instead, and what is differentiated is half the sum of the squares of
+    W3 h_t + b3 - y_t (h_t - y_t without a read-out). ``sums`` are of ``each`` sequence or of all.
+    The gradient of x is written to the view ``dx``. All else is of `replay`; states are known to
+    be ``finite``, but for the first, or are not. Of ``slopes`` dz is made.
+    """
+    panel, input_panel, output_panel, sum_panel = panels
+    target, gradient = numbers_at(upstream[0], dh), numbers_at(dx[0], dh)
+    count, hidden = dh.shape
+    width, n, steps = panel_width(panel), lanes_of(dh), ends[0]
+    block, line = count * stride, inputs + 1
+    z, g, ups, squares = (
+        numbers(dh, block + n), numbers(dh, block + n), numbers(dh, block + n),
+        numbers(dh, block + n),
+    )  # fmt: skip
+    errors, row = numbers(dh, steps * count * outputs), numbers(dh, count * inputs)
+    zeros, scratch = numbers(dh, max(hidden, inputs)), numbers(dh, 8 * panel_width(sum_panel))
+    offsets, error_offsets, units = (
+        integers(count), integers(count), sequence(max(hidden, line, outputs)),
+    )  # fmt: skip
+    for array in (z, g, ups, squares, zeros, scratch):
+        array[:] = 0.0
+    for r in range(count):
+        offsets[r], error_offsets[r] = r * stride, r * outputs
+        copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
+    active = 0
     for s in range(steps - 1, -1, -1):
         while active < count and ends[active] > s:
             active += 1
@@ -226,8 +251,7 @@ def backward(
             length = min(chunk, steps - s)
             samples = length if each else length * count
             infinite = _infinite(xs, s * count * line, 1, length * count * line, 0)
-            # Others keep states finite, but for that which was given.
-            if is_homogeneous(f) or s == 0:
+            if s == 0 or not finite:
                 lines, size = _lines(length * count, hidden, stride)
                 infinite = infinite or _infinite(hs, at, lines, size, stride)
             for lane in range(count if each else 1):
@@ -297,16 +321,6 @@ def predict(panel, weights, states, hidden, outputs, rows, ends, like_array, y):
 
 
 # --- rows ---
-
-
-@part
-def row_stride(hidden, like_array):
-    """From row to row: an odd number of cache lines, lest all rows share a few places of a cache.
-
-    Rows shorter than a vector lie side by side.
-    """
-    n = lanes_of(like_array)
-    return hidden if hidden < n else ((hidden + n - 1) // n | 1) * n
 
 
 @part
