@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import engine_scaled, lanes, layers, threads
+from fastrnn import engine, engine_scaled, lanes, layers, threads
 from tests import cases
 
 
@@ -185,9 +185,13 @@ def test_every_lane_is_computed_once(kind, batch_size):
         order = engine.lanes(job, 3)._order
         np.add.at(count.ravel(), order, 1)
     else:
-        for k0, k1, b0, b1 in engine.blocks(job, 3, engine.GROUP):
-            assert b0 % engine.GROUP == 0
-            count[k0:k1, b0:b1] += 1
+        own = engine.layers(job, 3)
+        for part in own.parts:
+            count[part.net, own.rows(part)] += 1
+        exact = np.zeros_like(count)
+        for k0, k1, b0, b1 in engine_scaled.blocks(job, 3):
+            exact[k0:k1, b0:b1] += 1
+        assert (exact == 1).all()
     assert (count == 1).all()
 
 

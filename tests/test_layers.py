@@ -29,8 +29,10 @@ def test_same_bits_alone_and_at_any_place_in_a_batch(hidden, dtype):
     options = {"wrt": WRT, "per_sequence": True}
     together, grad = fastrnn.forward(net, x), fastrnn.backward(net, x, dh, **options)
     for i in (0, 1, 15, 16, 17, 63, 69):
-        assert fastrnn.forward(net, x[i]).tobytes() == together[i].tobytes()
-        assert bits(fastrnn.backward(net, x[i], dh[i], wrt=WRT)) == bits(grad, i)
+        one = slice(i, i + 1)
+        assert fastrnn.forward(net, x[one]).tobytes() == together[one].tobytes()
+        alone = fastrnn.backward(net, x[one], dh[one], wrt=WRT)
+        assert bits(alone) == bits(grad, one)
     for size in (2, 3, 4, 7, 16, 33):
         some = fastrnn.backward(net, x[:size], dh[:size], **options)
         assert fastrnn.forward(net, x[:size]).tobytes() == together[:size].tobytes()
@@ -68,8 +70,9 @@ def test_ragged_sequences_are_those_without_padding(hidden):
     options = {"lengths": lengths, "wrt": WRT, "per_sequence": True}
     states, grad = fastrnn.forward(net, x, lengths=lengths), fastrnn.backward(net, x, y, **options)
     for i, length in enumerate(lengths):
-        alone = fastrnn.backward(net, x[i, :length], y[i, :length], wrt=WRT)
-        assert fastrnn.forward(net, x[i, :length]).tobytes() == states[i, :length].tobytes()
+        own = x[i : i + 1, :length]
+        alone = fastrnn.backward(net, own, y[i : i + 1, :length], wrt=WRT)
+        assert fastrnn.forward(net, own).tobytes() == states[i, :length].tobytes()
         assert (states[i, length:] == 0).all()
         for name in WRT:
             ours = getattr(grad, name)[i]
@@ -112,15 +115,17 @@ def test_an_infinite_input_saturates_and_adds_nothing_to_gradients(dtype):
     assert (grad.w1 > 0).all()
 
 
-@pytest.mark.parametrize(("hidden", "batch_size", "dtype"), [(64, 40, "float32"), (47, 33, "float64")])
+@pytest.mark.parametrize(
+    ("hidden", "batch_size", "dtype"), [(64, 40, "float32"), (47, 33, "float64")]
+)
 def test_training_step_agrees_with_torch(hidden, batch_size, dtype):
     torch = pytest.importorskip("torch")
     net, x, y = problem(hidden, batch_size, 60, dtype, inputs=3, outputs=2)
     peer = torch.nn.RNN(3, hidden, batch_first=True, dtype=getattr(torch, dtype))
     with torch.no_grad():
-        peer.weight_ih_l0.copy_(torch.from_numpy(net.w1))
-        peer.weight_hh_l0.copy_(torch.from_numpy(net.w2))
-        peer.bias_ih_l0.copy_(torch.from_numpy(net.b))
+        peer.weight_ih_l0.copy_(torch.tensor(net.w1))
+        peer.weight_hh_l0.copy_(torch.tensor(net.w2))
+        peer.bias_ih_l0.copy_(torch.tensor(net.b))
         peer.bias_hh_l0.zero_()
     w3, b3 = (torch.tensor(w, requires_grad=True) for w in (net.w3, net.b3))
     states, _ = peer(torch.from_numpy(x))

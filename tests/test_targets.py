@@ -16,7 +16,12 @@ x = np.random.default_rng(0).standard_normal((37, 301)).astype("{dtype}")
 net = fastrnn.RNN(0.7, np.linspace(-3, 3, 20).astype(x.dtype), 0.1, activation="{activation}")
 loss, grad = fastrnn.loss_and_grad(net, x, x, wrt=("w1", "w2", "b", "x"))
 influence = fastrnn.influence(net, x)
+w1, w2, b = (np.random.default_rng(k).standard_normal(s).astype("{dtype}") / 4
+             for k, s in enumerate([(33, 1), (33, 33), (33,)]))
+layer = fastrnn.RNN(w1, w2, b, activation="{activation}")
+found = fastrnn.loss_and_grad(layer, x[..., None], np.ones((37, 301, 33), x.dtype))
 for array in (
+    fastrnn.forward(layer, x[..., None]), found[0], found[1].w1, found[1].w2, found[1].b,
     fastrnn.forward(net, x), loss, grad.w1, grad.w2, grad.b, grad.x,
     influence.mantissa, influence.exponent,
 ):
