@@ -7,6 +7,8 @@ import numpy as np
 
 import fastrnn
 
+from . import layer_cells
+
 # Jobs of a neuron: nets, sequences, steps, W2; None is a range of them.
 CELLS = {
     "1024 sequences": (1, 1024, 1000, 0.9),
@@ -37,12 +39,25 @@ def cell(name, dtype):
     return net, x, y
 
 
-def nanoseconds(call, name, repeat=5):
-    """Median time of a call for a step of one lane."""
-    nets, batch_size, steps, _ = CELLS[name]
+def layer(dtype, hidden_size, batch_size):
+    """The problem of a size, a layer, inputs and targets."""
+    problem = layer_cells.Cell(dtype, hidden_size, batch_size)
+    w1, w2, b, x, y = problem.problem()
+    x, y = (np.ascontiguousarray(array.swapaxes(0, 1)) for array in (x, y))
+    return problem, fastrnn.RNN(w1, w2, b), x, y
+
+
+def median_seconds(call, repeat=5):
+    """Median time of a call."""
     times = []
     for _ in range(repeat):
         began = time.perf_counter()
         call()
         times.append(time.perf_counter() - began)
-    return statistics.median(times) / (nets * batch_size * steps) * 1e9
+    return statistics.median(times)
+
+
+def nanoseconds(call, name):
+    """Median time of a call for a step of one lane."""
+    nets, batch_size, steps, _ = CELLS[name]
+    return median_seconds(call) / (nets * batch_size * steps) * 1e9

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import fastrnn
-from benchmarks import cases
+from benchmarks import cases, layer_cells
 from fastrnn.kernels import ACTIVATIONS
 from fastrnn.kernels.activations import activate
 from fastrnn.kernels.jit import kernel
@@ -96,6 +96,25 @@ def ratios():
     }
 
 
+def multiply():
+    """GFLOP/s of layers on two threads, and of NumPy's product of large matrices."""
+    found = {}
+    for dtype in ("float32", "float64"):
+        large = cases.normal(2048, 2048, dtype=dtype)
+        calls, work = {"numpy": lambda large=large: large @ large}, {"numpy": 2 * 2048**3}
+        for hidden in (128, 256, 512):
+            cell = layer_cells.Cell(dtype, hidden, 64)
+            step = 2 * cell.batch_size * hidden**2
+            # The gradient takes a product back and one of gradients with states besides.
+            own = layer_cells.fastrnn_calls(cell)
+            for kind, products, call in zip(("forward", "gradient"), (1, 3), own, strict=True):
+                calls[f"{kind} {hidden}"] = call
+                work[f"{kind} {hidden}"] = products * cell.steps * step
+        times = medians(calls)
+        found[dtype] = {name: work[name] / times[name] / 1e9 for name in calls}
+    return found
+
+
 def same_speed():
     """Time of a step over that of an ordinary one: at any W2, of subnormals, of ragged lengths."""
     rng = np.random.default_rng(0)
@@ -146,6 +165,7 @@ def measure():
     return {
         "tanh_ns": {dtype: compute(dtype) for dtype in ("float32", "float64")},
         "bandwidth_gb_s": bandwidth(),
+        "multiply": multiply(),
         **ratios(),
         **same_speed(),
         **{
@@ -162,6 +182,15 @@ def readable(found):
             f"  {dtype} tanh, one core: bare {ns['bare']:.3f} ns, forward {ns['forward']:.3f} ns "
             f"= {ns['bare'] / ns['forward']:.2f}, time first {ns['time_first']:.3f} ns "
             f"= {ns['bare'] / ns['time_first']:.2f} (goal 0.7)"
+        )
+    for dtype, rates in found["multiply"].items():
+        numpy = rates["numpy"]
+        shares = ", ".join(
+            f"{name} {rate / numpy:.2f}" for name, rate in rates.items() if name != "numpy"
+        )
+        lines.append(
+            f"  {dtype} products: NumPy {numpy:.0f} GFLOP/s; of that, layers by H, B=64: {shares} "
+            "(goals 0.75 forward, 0.6 gradient)"
         )
     speed = found["bandwidth_gb_s"]
     return "\n".join(

@@ -1,7 +1,5 @@
 """Forward passes."""
 
-import numpy as np
-
 import fastrnn
 
 from . import cases
@@ -61,19 +59,22 @@ class ForwardMemory:
         """What the process holds without it."""
 
 
-class ForwardLayer:
-    """A batch of sequences through a hidden layer."""
+class ForwardLayerCells:
+    """Hidden layers of the sizes that `benchmarks.peers` measures beside others."""
 
     version = "1"
-    param_names = ("dtype", "hidden_size")
-    params = (["float32", "float64"], [4, 64])
+    param_names = ("dtype", "hidden_size", "batch_size")
+    params = (["float32", "float64"], [4, 16, 64, 256], [1, 64])
 
-    def setup(self, dtype, hidden_size):
-        w2 = cases.normal(hidden_size, hidden_size, dtype=dtype) / np.sqrt(hidden_size)
-        w1 = cases.normal(hidden_size, 1, dtype=dtype)
-        self.net = fastrnn.RNN(w1, w2.astype(dtype))
-        self.x = cases.normal(64, 100, dtype=dtype)
+    def setup(self, dtype, hidden_size, batch_size):
+        self.cell, self.net, self.x, _ = cases.layer(dtype, hidden_size, batch_size)
         fastrnn.forward(self.net, self.x)
 
-    def time_forward(self, dtype, hidden_size):
+    def time_forward(self, dtype, hidden_size, batch_size):
         fastrnn.forward(self.net, self.x)
+
+    def track_forward_nanoseconds(self, dtype, hidden_size, batch_size):
+        call = lambda: fastrnn.forward(self.net, self.x)  # noqa: E731
+        return cases.median_seconds(call) / self.cell.lane_steps * 1e9
+
+    track_forward_nanoseconds.unit = "ns a step of all sequences"

@@ -64,3 +64,41 @@ class LossAndGradCells:
         return cases.nanoseconds(lambda: fastrnn.loss_and_grad(self.net, self.x, self.y), cell)
 
     track_loss_and_grad_nanoseconds.unit = "ns a step and lane"
+
+
+class LossAndGradLayerCells:
+    """Hidden layers of the sizes that `benchmarks.peers` measures beside others."""
+
+    version = "1"
+    param_names = ("dtype", "hidden_size", "batch_size")
+    params = (["float32", "float64"], [4, 16, 64, 256], [1, 64])
+
+    def setup(self, dtype, hidden_size, batch_size):
+        self.cell, self.net, self.x, self.y = cases.layer(dtype, hidden_size, batch_size)
+        fastrnn.loss_and_grad(self.net, self.x, self.y)
+
+    def time_loss_and_grad(self, dtype, hidden_size, batch_size):
+        fastrnn.loss_and_grad(self.net, self.x, self.y)
+
+    def track_loss_and_grad_nanoseconds(self, dtype, hidden_size, batch_size):
+        call = lambda: fastrnn.loss_and_grad(self.net, self.x, self.y)  # noqa: E731
+        return cases.median_seconds(call) / self.cell.lane_steps * 1e9
+
+    track_loss_and_grad_nanoseconds.unit = "ns a step of all sequences"
+
+
+class LossAndGradLayerMemory:
+    """Memory of a training step of 100 hidden units, 64 sequences of 10,000 steps."""
+
+    version = "1"
+
+    def setup(self):
+        _, self.net, _, _ = cases.layer("float32", 100, 64)
+        self.x = cases.normal(64, 10_000, dtype="float32")[..., None]
+        self.y = self.x.repeat(100, axis=2)
+
+    def peakmem_loss_and_grad(self):
+        fastrnn.loss_and_grad(self.net, self.x, self.y)
+
+    def peakmem_baseline(self):
+        """What the process holds without it."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import fastrnn
-from benchmarks.neuron_cells import WORKERS
+
+from .neuron_cells import WORKERS
 
 # Multiply-adds of a forward pass, some 10 to 300 ms, and the bounds of its steps.
 WORK, LEAST_STEPS, MOST_STEPS = 2**28, 64, 8000
@@ -111,7 +112,8 @@ def numpy_calls(cell):
             dh = dz[t] @ w2
         rows = dz.reshape(-1, dz.shape[2])
         before = states[:-1].reshape(-1, dz.shape[2])
-        return rows.T @ x.reshape(len(rows), -1), dz[1:].reshape(before.shape).T @ before, rows.sum(0)
+        dw2 = dz[1:].reshape(before.shape).T @ before
+        return rows.T @ x.reshape(len(rows), -1), dw2, rows.sum(0)
 
     return forward, gradient
 

@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 import time
+from dataclasses import asdict
 
 from benchmarks import ceilings, layer_cells, neuron_cells
 
@@ -43,7 +44,7 @@ def measure(cell, contenders, rounds):
             continue
         if made is not None:
             calls[name] = made
-    result = {"cell": cell.name, "missing": missing}
+    result = {"cell": cell.name, "missing": missing, **asdict(cell)}
     for index, kind in enumerate(("forward", "gradient")):
         chosen = {name: made[index] for name, made in calls.items() if made[index] is not None}
         times = {}
@@ -61,7 +62,8 @@ def measure(cell, contenders, rounds):
                     times[name].append(seconds(call))
                     if time.perf_counter() - began > TURN:
                         break
-        result[kind] = {name: statistics.median(t) / cell.lane_steps * 1e9 for name, t in times.items()}
+        unit = 1e9 / cell.lane_steps
+        result[kind] = {name: unit * statistics.median(t) for name, t in times.items()}
         best = min(value for name, value in result[kind].items() if name not in OWN)
         own = min(value for name, value in result[kind].items() if name in OWN)
         result[f"{kind}_ratio"] = best / own
@@ -99,13 +101,13 @@ def main():
         if not arguments.json:
             for kind in ("forward", "gradient"):
                 print(line(result, kind), flush=True)
-    machine = None if arguments.grid else ceilings.measure()
+    machine = {"multiply": ceilings.multiply()} if arguments.grid else ceilings.measure()
     if arguments.json:
         print(json.dumps({"cells": results, "machine": machine}, indent=2))
         return
     if results[0]["missing"]:
         print("not installed:", ", ".join(results[0]["missing"]))
-    if machine is not None:
+    if not arguments.grid:
         print(ceilings.readable(machine))
 
 

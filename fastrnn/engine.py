@@ -39,7 +39,6 @@ def forward(
 
 def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> FloatArray:
     """Predictions (K, B, T, O) of states (K, B, T, H)."""
-    _, _, _, w3, b3 = job.weights
     y = zeros("predictions", job.size("KBTO"), job.dtype, FEWER)
     layers(job, workers).predict(states, y)
     return y
@@ -66,8 +65,8 @@ def backward(
     if job.net.is_neuron:
         into_dx = dx[..., 0] if want_dx else None
         own = lanes(job, workers, memory)
-        walk = chunks.backward if chunks.suits(own) else Lanes.backward
-        found, dh0 = walk(own, job.h0, upstream[..., 0], dlast, into_dx, fused=fused)
+        back = chunks.backward if chunks.suits(own) else Lanes.backward
+        found, dh0 = back(own, job.h0, upstream[..., 0], dlast, into_dx, fused=fused)
         if not per_sequence:
             rows = found.reshape(len(neuron.SUMS) * nets, batch_size)
             found = ordered_sum(rows).reshape(-1, nets)
@@ -77,9 +76,9 @@ def backward(
             for name, array, shape in zip(neuron.SUMS, found, shapes, strict=True)
         }
         return sums | {"loss": 0.5 * sums["loss"], "x": dx, "h0": dh0}
-    walk = layers(job, workers, memory).backward
-    sums, dh0 = walk(
-        job.h0, upstream, dlast, dx if want_dx else None, fused=fused, each=per_sequence
+    into = dx if want_dx else None
+    sums, dh0 = layers(job, workers, memory).backward(
+        job.h0, upstream, dlast, into, fused=fused, each=per_sequence
     )
     if not per_sequence:
         sums = {name: ordered_sum(array) for name, array in sums.items()}

@@ -8,16 +8,15 @@ one slice to the next, and the states before each slice are all that is kept of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import BOUNDED, Activation, layer, products
+from fastrnn.kernels import BOUNDED, Activation, layer, panels
 from fastrnn.kernels.layer import (
     LOSS_STEPS,
     SAMPLES,
@@ -26,7 +25,7 @@ from fastrnn.kernels.layer import (
     PackedOutput,
     Sums,
 )
-from fastrnn.kernels.memory import REGISTER_BYTES, aligned
+from fastrnn.kernels.panels import LINE_BYTES, Panel, aligned
 from fastrnn.lanes import view
 from fastrnn.memory import budget_too_small
 from fastrnn.rnn import Weights
@@ -70,7 +69,7 @@ class Layers:
     @property
     def hidden(self) -> int:
         """Size of the layer."""
-        return self.weights.w2.shape[1]
+        return int(self.weights.w2.shape[1])
 
     @cached_property
     def team_size(self) -> int:
@@ -95,19 +94,19 @@ class Layers:
         return [Part(k, team) for k in range(len(self.weights.w2)) for team in range(teams)]
 
     @cached_property
-    def panels(self) -> tuple[Any, ...]:
+    def shapes(self) -> tuple[Panel, ...]:
         """Shapes of panels of states, inputs and outputs beside a team, and of sums."""
         rows, dtype = self.team_size, self.x.dtype
         sizes = self.hidden, self.weights.w1.shape[2], max(1, self.weights.w3.shape[1])
-        own = [products.panel_for(size, rows, dtype) for size in sizes]
-        return (*own, products.panel_for(self.hidden, self.hidden, dtype))
+        own = [panels.panel_for(size, rows, dtype) for size in sizes]
+        return (*own, panels.panel_for(self.hidden, self.hidden, dtype))
 
     @cached_property
     def packed(self) -> list[Packed]:
         """Weights of each net."""
         w1, w2, b, _, _ = self.weights
-        panel = self.panels[0]
-        w1, w2 = (products.packed(w.swapaxes(1, 2), panel) for w in (w1, w2))
+        panel = self.shapes[0]
+        w1, w2 = (panels.packed(w.swapaxes(1, 2), panel) for w in (w1, w2))
         return [Packed(*weights) for weights in zip(w1, w2, b, strict=True)]
 
     @cached_property
@@ -116,15 +115,15 @@ class Layers:
         _, _, _, w3, b3 = self.weights
         if w3.shape[1] == 0:
             w3, b3 = (np.zeros((len(w3), 1, *w.shape[2:]), w.dtype) for w in (w3, b3))
-        w3 = products.packed(w3.swapaxes(1, 2), self.panels[2])
+        w3 = panels.packed(w3.swapaxes(1, 2), self.shapes[2])
         return [PackedOutput(*weights) for weights in zip(w3, b3, strict=True)]
 
     @cached_property
     def packed_back(self) -> list[PackedBack]:
         """Weights of each net for steps back."""
         w1, w2, _, w3, _ = self.weights
-        states, inputs, _, _ = self.panels
-        arrays = [products.packed(w, p) for w, p in ((w1, inputs), (w2, states), (w3, states))]
+        states, inputs, _, _ = self.shapes
+        arrays = [panels.packed(w, p) for w, p in ((w1, inputs), (w2, states), (w3, states))]
         return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
 
     def rows(self, part: Part) -> NDArray[np.int64]:
@@ -175,13 +174,13 @@ class Layers:
 
     def predict(self, states: FloatArray, y: FloatArray) -> None:
         """Predictions into y (K, B, T, O)."""
-        panel, outputs = self.panels[2], y.shape[3]
+        panel, outputs = self.shapes[2], y.shape[3]
 
         def call(part: Part) -> None:
             rows = self.rows(part)
             layer.predict(
-                panel, self.packed_output[part.net], view(states[part.net]), self.hidden, outputs, rows,
-                self.lengths[rows], self.weights.w2, view(y[part.net]),
+                panel, self.packed_output[part.net], view(states[part.net]), self.hidden, outputs,
+                rows, self.lengths[rows], self.weights.w2, view(y[part.net]),
             )  # fmt: skip
 
         run(call, self.parts, self.workers)
@@ -191,13 +190,13 @@ class Layers:
     ) -> None:
         """Lead the states of some parts on over some steps."""
         x, inputs = view(self.x[:, start:]), self.x.shape[2]
-        stride = layer.row_stride(self.hidden, self.x.dtype)
+        stride = panels.row_stride(self.hidden, self.x.dtype)
 
         def call(part: Part) -> None:
             rows, state = self.rows(part), h[part]
             out = view(state[:, None] if states is None else states[part.net, :, start:])
             layer.forward(
-                self.activation, self.panels[0], self.packed[part.net], x, inputs, rows,
+                self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows,
                 self._ends(rows, start, steps), stride, state, states is not None, out,
             )  # fmt: skip
 
@@ -218,7 +217,7 @@ class Layers:
     ) -> None:
         """Walk the gradients of some parts back over some steps."""
         x, inputs, outputs = view(self.x[:, start:]), self.x.shape[2], self.weights.w3.shape[1]
-        stride = layer.row_stride(self.hidden, self.x.dtype)
+        stride = panels.row_stride(self.hidden, self.x.dtype)
         chunk = SAMPLES if each else max(1, SAMPLES // self.team_size)
         has_upstream = fused or any(upstream.strides) or bool(upstream.any())
 
@@ -231,20 +230,20 @@ class Layers:
             of_step, longest = len(rows) * stride, int(ends[0])
             # A vector may reach behind the last number.
             hs, slopes, xs = (
-                aligned((size + REGISTER_BYTES,), self.x.dtype)
+                aligned((size + LINE_BYTES,), self.x.dtype)
                 for size in (
                     (longest + 1) * of_step, longest * of_step, longest * len(rows) * (inputs + 1)
                 )
             )  # fmt: skip
             layer.replay(
-                self.activation, self.panels[0], self.packed[part.net], x, inputs, rows, ends,
+                self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows, ends,
                 stride, h[part], hs, slopes, xs,
             )  # fmt: skip
             layer.retreat(
-                self.panels, self.packed_output[part.net], self.packed_back[part.net], hs, slopes,
+                self.shapes, self.packed_output[part.net], self.packed_back[part.net], hs, slopes,
                 xs, self.activation.name in BOUNDED, inputs, outputs, rows, ends, stride, chunk,
-                each, fused, view(upstream[part.net, :, start:]), has_upstream, dh[part], mine, into,
-                dx is not None,
+                each, fused, view(upstream[part.net, :, start:]), has_upstream, dh[part], mine,
+                into, dx is not None,
             )  # fmt: skip
             if each:
                 for array, found in zip(sums, mine, strict=True):
@@ -259,21 +258,22 @@ class Layers:
     def _call_steps(self) -> int:
         """Steps of a call that take a bounded time, in whole chunks."""
         inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
-        work = self.hidden * (self.hidden + inputs + outputs + ACTIVATION_WORK) * self.team_size
+        of_unit = self.hidden + int(inputs) + int(outputs) + ACTIVATION_WORK
+        work = self.hidden * of_unit * self.team_size
         return max(1, CALL_WORK // (work * SLICE_STEPS)) * SLICE_STEPS
 
     def _slice(self, sums: Sums) -> tuple[int, int]:
         """Steps of a slice and threads that keep to the budget."""
         hidden, lines = self.hidden, self.team_size
         inputs, outputs, size = self.weights.w1.shape[2], self.weights.w3.shape[1], self.x.itemsize
-        stride = layer.row_stride(hidden, self.x.dtype)
+        stride = panels.row_stride(hidden, self.x.dtype)
         step = lines * size * (2 * stride + inputs + 1 + outputs)
         held = sum(array.nbytes for array in sums)
         total = self.x.shape[1]
 
         def needed(steps: int, workers: int) -> int:
             kept = min(len(self.parts), MOST_SUMS) * lines * hidden * size * (total // steps + 3)
-            return held + kept + workers * (steps + 8) * step
+            return int(held + kept + workers * (steps + 8) * step)
 
         steps = min(self._call_steps, max(1, SLICE_BYTES // (step * SLICE_STEPS)) * SLICE_STEPS)
         steps = min(steps, max(1, -(-total // SLICE_STEPS)) * SLICE_STEPS)
@@ -293,20 +293,16 @@ class Layers:
         nets, batch_size = len(self.weights.w2), len(self.x)
         inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
         rows = batch_size if each else min(MOST_SUMS, -(-batch_size // self.team_size))
-        width = len(self.panels[3]) * len(self.panels[3][0])
-        columns = -(-self.hidden // width) * width
+        columns = panels.count(self.hidden, self.shapes[3]) * panels.width(self.shapes[3])
         sizes = 1, (inputs + 1) * columns, self.hidden * columns, outputs * columns, outputs
         return Sums(*(np.zeros((nets, rows, size)) for size in sizes))
 
     def _found(self, sums: Sums) -> dict[str, FloatArray]:
         """Sums in rows and columns."""
-        panel = self.panels[3]
-        width = len(panel) * len(panel[0])
-        count, inputs = -(-self.hidden // width), self.weights.w1.shape[2]
+        inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
 
         def whole(array: FloatArray, rows: int) -> FloatArray:
-            panels = array.reshape(*array.shape[:2], count, rows, width)
-            return products.unpacked(panels, self.hidden, width)
+            return panels.unpacked(array, rows, self.hidden, self.shapes[3])
 
         by_x = whole(sums.w1, inputs + 1)
         return {
@@ -314,6 +310,6 @@ class Layers:
             "w1": by_x[..., :inputs, :].swapaxes(2, 3),
             "w2": whole(sums.w2, self.hidden),
             "b": by_x[..., inputs, :],
-            "w3": whole(sums.w3, self.weights.w3.shape[1]),
+            "w3": whole(sums.w3, outputs),
             "b3": sums.b3,
         }

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastrnn.kernels import products
+from fastrnn.kernels import panels
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.products import add_outer, add_outer_by_number, affine, of_packed, panel_width
 from tests import cases, tolerances
@@ -43,11 +43,11 @@ def test_affine(rows, columns, dtype):
     a, b = random(2, rows, inner, dtype=dtype)
     w, more = random(2, inner, columns, dtype=dtype, seed=1)
     begin = random(columns, dtype=dtype, seed=2)
-    panel = products.panel_for(columns, rows, a.dtype)
+    panel = panels.panel_for(columns, rows, a.dtype)
     out = np.zeros((rows, columns + 3), dtype)
     _affine(
         panel, rows, columns, begin, a.ravel(), np.arange(rows) * inner,
-        products.packed(w, panel), inner, b.ravel(), products.packed(more, panel), out.ravel(),
+        panels.packed(w, panel), inner, b.ravel(), panels.packed(more, panel), out.ravel(),
         columns + 3,
     )  # fmt: skip
     exact = [v.astype(float) for v in (begin, a, w, b, more)]
@@ -63,15 +63,12 @@ def test_affine(rows, columns, dtype):
 def test_outer_products_summed_over_samples(rows, columns, dtype):
     count = 50
     a, w = random(count, rows, dtype=dtype), random(count, columns, dtype=dtype, seed=1)
-    panel = products.panel_for(columns, rows, a.dtype)
-    width = len(panel) * len(panel[0])
-    shape = -(-columns // width), rows, width
-    fast, slow = np.zeros((2, *shape))
-    _outer(
-        panel, a, w, count, np.arange(rows), np.zeros(8 * width, dtype), fast.ravel(), slow.ravel()
-    )
+    panel = panels.panel_for(columns, rows, a.dtype)
+    width = panels.width(panel)
+    fast, slow = np.zeros((2, panels.count(columns, panel) * rows * width))
+    _outer(panel, a, w, count, np.arange(rows), np.zeros(8 * width, dtype), fast, slow)
     assert fast.tobytes() == slow.tobytes()
-    found = products.unpacked(fast, columns, width)
+    found = panels.unpacked(fast, rows, columns, panel)
     terms = abs(a.T.astype(float)) @ abs(w.astype(float))
     expected = a.T.astype(float) @ w.astype(float)
     assert (abs(found - expected) <= count * tolerances.eps(dtype) * terms).all()
@@ -80,7 +77,7 @@ def test_outer_products_summed_over_samples(rows, columns, dtype):
 @pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5), (4, 16), (4, 47), (1, 1)])
 def test_packing_holds_every_column(shape):
     w = random(*shape, dtype="float32")
-    panel = products.panel_for(shape[-1], 16, w.dtype)
-    width = len(panel) * len(panel[0])
-    panels = products.packed(w, panel).reshape(*shape[:-2], -1, shape[-2], width)
-    assert (products.unpacked(panels, shape[-1], width) == w).all()
+    panel = panels.panel_for(shape[-1], 16, w.dtype)
+    packed = panels.packed(w, panel)
+    assert packed.ctypes.data % panels.LINE_BYTES == 0
+    assert (panels.unpacked(packed, *shape[-2:], panel) == w).all()

@@ -9,7 +9,7 @@ The longest sequences come first in a team: those that still run are its first r
     x         (B, T, F): a view, see `neuron`       panels   shapes of panels, see `products`
     weights   packed, see below
 
-Rows of numbers lie ``stride`` apart, by `row_stride`. All products are those of `products`:
+Rows of numbers lie ``stride`` apart, see `panels.row_stride`. All products are those of `products`:
 of h and x with the weights, of the gradient with the weights' transposes, and of gradients with
 states over the samples of a chunk of steps, which is the weights' gradient. Every sum is in index
 order: z of b, then x, then h; over time from the last chunk to the first, in float64 between
@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn.kernels.activations import activate, with_slope
-from fastrnn.kernels.blocks import doubles, integers, numbers, sequence
-from fastrnn.kernels.jit import kernel, part
-from fastrnn.kernels.memory import REGISTER_BYTES, get, lanes_of, load, numbers_at, prefetch, put, store
+from fastrnn.kernels.blocks import integers, numbers, sequence
+from fastrnn.kernels.jit import kernel
+from fastrnn.kernels.memory import get, lanes_of, numbers_at, prefetch, put
 from fastrnn.kernels.products import (
     add_outer,
     add_outer_by_number,
@@ -32,22 +31,25 @@ from fastrnn.kernels.products import (
     of_packed,
     panel_width,
 )
-from fastrnn.kernels.simd import any_lane, fma
+from fastrnn.kernels.rows import (
+    activate_rows,
+    activate_with_slopes,
+    add_errors,
+    add_rows,
+    any_infinite,
+    clear_between,
+    fold_squares,
+    lines_of,
+    load_row,
+    store_row,
+    times_slopes,
+)
 
 # Samples, steps times sequences, whose sum is in the arrays' own type. So many of all columns
 # fit into the first cache.
 SAMPLES = 128
 # Steps whose squared errors are added up in the arrays' own type.
 LOSS_STEPS = 32
-
-
-def row_stride(hidden, dtype):
-    """From row to row: an odd number of cache lines, lest all rows share a few places of a cache.
-
-    Rows shorter than a vector lie side by side.
-    """
-    n = REGISTER_BYTES // dtype.itemsize
-    return hidden if hidden < n else (-(-hidden // n) | 1) * n
 
 
 class Packed(NamedTuple):
@@ -105,12 +107,11 @@ def forward(f, panel, weights, x, inputs, rows, ends, stride, h, keep, states):
             of_packed(state, offsets, 0, 1, weights.w2, 0, hidden, width),
         )
         affine(panel, active, hidden, weights.b, 0, 0, inner, z, 0, stride)
-        _activate(f, z, active, hidden, stride, state)
+        activate_rows(f, z, active, hidden, stride, state)
         if keep:
             for r in range(active):
-                _store_row(
-                    panel, state, r * stride, out, rows[r] * states[1] + t * states[2], states[3], hidden
-                )
+                at = rows[r] * states[1] + t * states[2]
+                store_row(panel, state, r * stride, out, at, states[3], hidden)
     for r in range(active):
         copy_row(panel, state, r * stride, h.reshape(h.size), r * hidden, hidden)
 
@@ -128,7 +129,7 @@ def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs):
     width, block, line = panel_width(panel), count * stride, inputs + 1
     z, offsets, x_offsets = numbers(h, block + lanes_of(h)), integers(count), integers(count)
     z[:] = 0.0
-    _clear(hs, 0, block)
+    clear_between(hs, 0, block)
     for r in range(count):
         offsets[r], x_offsets[r] = r * stride, r * line
         copy_row(panel, h.reshape(h.size), r * hidden, hs, r * stride, hidden)
@@ -147,11 +148,11 @@ def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs):
             of_packed(hs, offsets, at, 1, weights.w2, 0, hidden, width),
         )
         affine(panel, active, hidden, weights.b, 0, 0, inner, z, 0, stride)
-        _activate_with_slopes(f, z, active, hidden, stride, hs, at + block, slopes, at)
+        activate_with_slopes(f, z, active, hidden, stride, hs, at + block, slopes, at)
         if active < count:
-            _clear(hs, at + block + active * stride, at + 2 * block)
-            _clear(slopes, at + active * stride, at + block)
-            _clear(xs, x_at + active * line, x_at + count * line)
+            clear_between(hs, at + block + active * stride, at + 2 * block)
+            clear_between(slopes, at + active * stride, at + block)
+            clear_between(xs, x_at + active * line, x_at + count * line)
 
 
 @kernel
@@ -199,8 +200,9 @@ def retreat(
                 ),
             )
             affine(
-                output_panel, active, outputs, readout.b3, 0, 0, inner_one, errors, error_at, outputs
-            )
+                output_panel, active, outputs, readout.b3, 0, 0, inner_one, errors, error_at,
+                outputs,
+            )  # fmt: skip
             for r in range(count):
                 for o in range(outputs):
                     e = error_at + r * outputs + o
@@ -211,32 +213,28 @@ def retreat(
                         sums.loss[r if each else 0, 0] += 0.5 * np.float64(error) * error
                     else:
                         put(errors, e, 0.0)
-            inner_one = (
-                of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, width),
-            )
+            inner_one = (of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, width),)
             affine(panel, active, hidden, g, 0, stride, inner_one, z, 0, stride)
             dh_t = z
         elif fused or want_upstream:
             for r in range(active):
                 up_at = rows[r] * upstream[1] + s * upstream[2]
-                _load_row(panel, target, up_at, upstream[3], ups, r * stride, hidden)
+                load_row(panel, target, up_at, upstream[3], ups, r * stride, hidden)
                 # Of other sequences, the step before is no neighbour that a processor foresees.
                 for i in range(0, hidden, n):
                     prefetch(target, up_at - upstream[2] + i)
             if fused:
-                _add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
+                add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
                 if s % LOSS_STEPS == 0:
-                    _fold(squares, count, hidden, stride, each, sums.loss)
+                    fold_squares(squares, count, hidden, stride, each, sums.loss)
             else:
-                _add(ups, active, hidden, stride, g)
-        _times(dh_t, active, hidden, stride, slopes, at)
+                add_rows(ups, active, hidden, stride, g)
+        times_slopes(dh_t, active, hidden, stride, slopes, at)
         if active < count:
-            _clear(slopes, at + active * stride, at + block)
+            clear_between(slopes, at + active * stride, at + block)
         if want_dx:
             inner_one = (
-                of_packed(
-                    slopes, offsets, at, 1, back.w1, 0, hidden, panel_width(input_panel)
-                ),
+                of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, panel_width(input_panel)),
             )
             affine(input_panel, active, inputs, zeros, 0, 0, inner_one, row, 0, inputs)
             for r in range(active):
@@ -250,10 +248,10 @@ def retreat(
         if s % chunk == 0:
             length = min(chunk, steps - s)
             samples = length if each else length * count
-            infinite = _infinite(xs, s * count * line, 1, length * count * line, 0)
+            infinite = any_infinite(xs, s * count * line, 1, length * count * line, 0)
             if s == 0 or not finite:
-                lines, size = _lines(length * count, hidden, stride)
-                infinite = infinite or _infinite(hs, at, lines, size, stride)
+                lines, size = lines_of(length * count, hidden, stride)
+                infinite = infinite or any_infinite(hs, at, lines, size, stride)
             for lane in range(count if each else 1):
                 here = at + lane * stride
                 of_x = s * count * line + lane * line
@@ -287,9 +285,7 @@ def _add_sums(
             panel, inputs + 1, hidden, xs, units, x_at, x_step, dz, at, step, samples, scratch,
             of_w1,
         )  # fmt: skip
-        add_outer(
-            panel, hidden, hidden, dz, units, at, step, hs, at, step, samples, scratch, of_w2
-        )
+        add_outer(panel, hidden, hidden, dz, units, at, step, hs, at, step, samples, scratch, of_w2)
     if outputs > 0:
         add_outer(
             panel, outputs, hidden, errors, units, error_at, error_step, hs, at + block, step,
@@ -304,7 +300,7 @@ def _add_sums(
 def predict(panel, weights, states, hidden, outputs, rows, ends, like_array, y):
     """Predictions, a view (B, T, O), of states, a view (B, T, H)."""
     source, out = numbers_at(states[0], like_array), numbers_at(y[0], like_array)
-    some = 64
+    some, width = 64, panel_width(panel)
     offsets, found = integers(some), numbers(like_array, some * outputs)
     for j in range(some):
         offsets[j] = j * states[2]
@@ -312,119 +308,9 @@ def predict(panel, weights, states, hidden, outputs, rows, ends, like_array, y):
         for t in range(0, ends[r], some):
             count = min(some, ends[r] - t)
             at = rows[r] * states[1] + t * states[2]
-            inner = (of_packed(source, offsets, at, states[3], weights.w3, 0, hidden, panel_width(panel)),)
+            inner = (of_packed(source, offsets, at, states[3], weights.w3, 0, hidden, width),)
             affine(panel, count, outputs, weights.b3, 0, 0, inner, found, 0, outputs)
             for j in range(count):
-                _store_row(
+                store_row(
                     panel, found, j * outputs, out, rows[r] * y[1] + (t + j) * y[2], y[3], outputs
                 )
-
-
-# --- rows ---
-
-
-@part
-def _lines(rows, hidden, stride):
-    """Number and length of what can be walked vector after vector, with less than one past it."""
-    return (1, rows * hidden) if stride == hidden else (rows, hidden)
-
-
-@kernel
-def _activate(f, z, rows, hidden, stride, h):
-    """h = f(z)."""
-    lines, length = _lines(rows, hidden, stride)
-    for r in range(lines):
-        for v in range(r * stride, r * stride + length, lanes_of(z)):
-            store(h, v, activate(f, load(z, v)))
-
-
-@kernel
-def _activate_with_slopes(f, z, rows, hidden, stride, h, at, slopes, slopes_at):
-    """f(z) and f'(z)."""
-    lines, length = _lines(rows, hidden, stride)
-    for r in range(lines):
-        for v in range(r * stride, r * stride + length, lanes_of(z)):
-            value, slope = with_slope(f, load(z, v))
-            store(h, at + v, value)
-            store(slopes, slopes_at + v, slope)
-
-
-@kernel
-def _times(dh, rows, hidden, stride, slopes, at):
-    """The slopes become dz = dh f'; what lies behind them are those of the step after."""
-    lines, length = _lines(rows, hidden, stride)
-    n = lanes_of(dh)
-    whole = length // n * n if stride == hidden else length
-    for r in range(lines):
-        for v in range(r * stride, r * stride + whole, n):
-            store(slopes, at + v, load(dh, v) * load(slopes, at + v))
-    for i in range(whole, length):
-        put(slopes, at + i, get(dh, i) * get(slopes, at + i))
-
-
-@kernel
-def _add(ups, rows, hidden, stride, dh):
-    lines, length = _lines(rows, hidden, stride)
-    for r in range(lines):
-        for v in range(r * stride, r * stride + length, lanes_of(dh)):
-            store(dh, v, load(dh, v) + load(ups, v))
-
-
-@kernel
-def _add_errors(hs, at, ys, rows, hidden, stride, dh, squares):
-    """Errors h - y to dh, and their squares."""
-    lines, length = _lines(rows, hidden, stride)
-    for r in range(lines):
-        for v in range(r * stride, r * stride + length, lanes_of(dh)):
-            error = load(hs, at + v) - load(ys, v)
-            store(dh, v, load(dh, v) + error)
-            store(squares, v, fma(error, error, load(squares, v)))
-
-
-@kernel
-def _fold(squares, rows, hidden, stride, each, loss):
-    """Half the squares to the loss; they begin anew."""
-    for r in range(rows):
-        for unit in range(hidden):
-            loss[r if each else 0, 0] += 0.5 * np.float64(get(squares, r * stride + unit))
-    squares[:] = 0.0
-
-
-@kernel
-def _infinite(array, at, rows, length, stride):
-    """Whether some number is infinite or NaN, and so 0 times it is not 0."""
-    n = lanes_of(array)
-    found = False
-    for r in range(rows):
-        start, stop = at + r * stride, at + r * stride + length
-        for i in range(start, stop - length % n, n):
-            found = found or any_lane(0.0 * load(array, i) != 0.0)
-        for i in range(stop - length % n, stop):
-            found = found or not np.isfinite(get(array, i))
-    return found
-
-
-@part
-def _clear(array, start, stop):
-    for i in range(start, stop):
-        put(array, i, 0.0)
-
-
-@part
-def _store_row(panel, source, at, array, offset, stride, count):
-    """A row to an array of any stride."""
-    if stride == 1:
-        copy_row(panel, source, at, array, offset, count)
-    else:
-        for i in range(count):
-            put(array, offset + i * stride, get(source, at + i))
-
-
-@part
-def _load_row(panel, array, offset, stride, target, to, count):
-    """The way back."""
-    if stride == 1:
-        copy_row(panel, array, offset, target, to, count)
-    else:
-        for i in range(count):
-            put(target, to + i, get(array, offset + i * stride))

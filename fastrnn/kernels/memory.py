@@ -3,9 +3,6 @@
 Offsets count elements from the start of an array, whatever its shape.
 """
 
-import math
-
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -15,14 +12,6 @@ from numba.np.arrayobj import populate_array
 from fastrnn.kernels.simd import LANES, Vector, constant, index_type, llvm_type, suffix
 
 REGISTER_BYTES = 64
-
-
-def aligned(shape, dtype):
-    """Room for an array, from the start of a cache line on."""
-    size, dtype = math.prod(shape), np.dtype(dtype)
-    room = np.empty(size + REGISTER_BYTES // dtype.itemsize, dtype)
-    first = -room.ctypes.data % REGISTER_BYTES // dtype.itemsize
-    return room[first : first + size].reshape(shape)
 
 
 def _pointer(context, builder, array, array_type, offset, llvm_vector):

@@ -8,75 +8,18 @@ k in order, a fused multiply-add each, so that its bits depend on no cut. What r
 of the processor is `multiply`: a tile of a few rows and one *panel* of columns stays in
 registers while k runs; for each k it loads the panel's vectors once, and one number of each row.
 
-A panel is some vectors of columns. Kernels are compiled for its shape, and are handed it as a
-tuple of as many tuples as it has vectors, of as many numbers as those have lanes: what a
-compiler knows of a tuple is its length. Where the columns are no multiple of a panel, the last
-one overlaps the one before it: the same numbers are then found twice.
+Panels are those of ``panels.py``: a kernel is handed the shape of one, which it is compiled for.
 """
 
-import functools
-import math
-
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from fastrnn.kernels.jit import kernel, part
-from fastrnn.kernels.memory import REGISTER_BYTES, aligned, get
+from fastrnn.kernels.memory import get
+from fastrnn.kernels.panels import MOST_ROWS, most_sums
 from fastrnn.kernels.simd import LANES, Vector, fma_number
-
-# Rows of a tile. With 16 registers of 32 bytes, 6 rows of 64 bytes are 12 sums that do not wait
-# for each other, beside what is loaded: 4 rows wait for a multiply-add's 4 cycles now and then.
-MOST_ROWS = 6
-# Vectors of 64 bytes that registers hold as sums.
-SUMS, WIDE_SUMS = 6, 24
-
-
-@functools.cache
-def is_wide():
-    """Whether code is compiled for 32 registers of 64 bytes."""
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return "+avx512f" in features
-
-
-# Lanes of narrow vectors. Each width is compiled by itself.
-NARROW = 4
-
-
-def panel_for(columns, rows, dtype):
-    """Shape of panels for so many columns, and rows that are multiplied side by side."""
-    full = REGISTER_BYTES // dtype.itemsize
-    lanes = full if columns >= full else NARROW if columns >= NARROW else 1
-    # Few rows have too few sums to keep the processor busy, but for more vectors of columns.
-    enough = WIDE_SUMS // MOST_ROWS // 2 if is_wide() else 1
-    wanted = 4 * enough if rows == 1 else 2 * enough if rows <= 3 else enough
-    return ((0,) * lanes,) * (max(1, min(wanted, columns // lanes)) if lanes == full else 1)
-
-
-def packed(w, panel):
-    """Matrices (..., inner, columns) as panels (..., panels x inner x width), from a cache line on."""
-    width = len(panel) * len(panel[0])
-    inner, columns = w.shape[-2:]
-    whole, rest = divmod(columns, width)
-    shape = (*w.shape[:-2], whole + (rest > 0), inner, width)
-    panels = aligned(shape, w.dtype)
-    cut = w[..., : whole * width].reshape(*w.shape[:-1], whole, width)
-    panels[..., :whole, :, :] = np.moveaxis(cut, -2, -3)
-    if rest:
-        panels[..., whole, :, :] = w[..., columns - width :]
-    return panels.reshape(*w.shape[:-2], math.prod(shape[-3:]))
-
-
-def unpacked(panels, columns, width):
-    """Matrices (..., inner, columns) of panels (..., number, inner, width)."""
-    result = np.empty((*panels.shape[:-3], panels.shape[-2], columns), panels.dtype)
-    for panel in range(panels.shape[-3]):
-        start = min(panel * width, columns - width)
-        result[..., start : start + width] = panels[..., panel, :, :]
-    return result
 
 
 def _shape(panel):
@@ -96,7 +39,7 @@ def panel_width(typingctx, panel):
 
 def _most_rows(panel, array):
     vectors, lanes = _shape(panel)
-    room = (WIDE_SUMS if is_wide() else SUMS) * LANES[array.dtype] // lanes
+    room = most_sums() * LANES[array.dtype] // lanes
     return max(1, min(MOST_ROWS, room // vectors))
 
 
