@@ -172,7 +172,8 @@ def retreat(
     panel, input_panel, output_panel, sum_panel = panels
     target, gradient = numbers_at(upstream[0], dh), numbers_at(dx[0], dh)
     count, hidden = dh.shape
-    width, n, steps = panel_width(panel), lanes_of(dh), ends[0]
+    width, input_width = panel_width(panel), panel_width(input_panel)
+    n, steps = lanes_of(dh), ends[0]
     block, line = count * stride, inputs + 1
     z, g, ups, squares = (
         numbers(dh, block + n), numbers(dh, block + n), numbers(dh, block + n),
@@ -194,35 +195,14 @@ def retreat(
             active += 1
         at, error_at, dh_t = s * block, s * count * outputs, g
         if fused and outputs > 0:
-            inner_one = (
-                of_packed(
-                    hs, offsets, at + block, 1, readout.w3, 0, hidden, panel_width(output_panel)
-                ),
-            )
-            affine(
-                output_panel, active, outputs, readout.b3, 0, 0, inner_one, errors, error_at,
-                outputs,
+            _pull_outputs(
+                panel, output_panel, readout, back, hs, at + block, offsets, hidden, stride, target,
+                upstream, s, rows, active, each, errors, error_offsets, error_at, outputs, g, z,
+                sums.loss,
             )  # fmt: skip
-            for r in range(count):
-                for o in range(outputs):
-                    e = error_at + r * outputs + o
-                    if r < active:
-                        y = get(target, rows[r] * upstream[1] + s * upstream[2] + o * upstream[3])
-                        error = get(errors, e) - y
-                        put(errors, e, error)
-                        sums.loss[r if each else 0, 0] += 0.5 * np.float64(error) * error
-                    else:
-                        put(errors, e, 0.0)
-            inner_one = (of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, width),)
-            affine(panel, active, hidden, g, 0, stride, inner_one, z, 0, stride)
             dh_t = z
         elif fused or want_upstream:
-            for r in range(active):
-                up_at = rows[r] * upstream[1] + s * upstream[2]
-                load_row(panel, target, up_at, upstream[3], ups, r * stride, hidden)
-                # Of other sequences, the step before is no neighbour that a processor foresees.
-                for i in range(0, hidden, n):
-                    prefetch(target, up_at - upstream[2] + i)
+            _load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
             if fused:
                 add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
                 if s % LOSS_STEPS == 0:
@@ -233,18 +213,13 @@ def retreat(
         if active < count:
             clear_between(slopes, at + active * stride, at + block)
         if want_dx:
-            inner_one = (
-                of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, panel_width(input_panel)),
-            )
-            affine(input_panel, active, inputs, zeros, 0, 0, inner_one, row, 0, inputs)
+            inner = (of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, input_width),)
+            affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
             for r in range(active):
-                for i in range(inputs):
-                    put(
-                        gradient, rows[r] * dx[1] + s * dx[2] + i * dx[3],
-                        get(row, r * inputs + i),
-                    )  # fmt: skip
-        inner_one = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
-        affine(panel, active, hidden, zeros, 0, 0, inner_one, g, 0, stride)
+                to = rows[r] * dx[1] + s * dx[2]
+                store_row(input_panel, row, r * inputs, gradient, to, dx[3], inputs)
+        inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
+        affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
         if s % chunk == 0:
             length = min(chunk, steps - s)
             samples = length if each else length * count
@@ -252,18 +227,49 @@ def retreat(
             if s == 0 or not finite:
                 lines, size = lines_of(length * count, hidden, stride)
                 infinite = infinite or any_infinite(hs, at, lines, size, stride)
-            for lane in range(count if each else 1):
-                here = at + lane * stride
-                of_x = s * count * line + lane * line
-                of_errors = error_at + lane * outputs
-                every = count if each else 1
+            # Of one sequence, samples are so many rows apart.
+            every = count if each else 1
+            for lane in range(every):
                 _add_sums(
                     sum_panel, inputs, outputs if fused else 0, hidden, infinite, units, samples,
-                    hs, here, block, slopes, every * stride, xs, of_x, every * line, errors,
-                    of_errors, every * outputs, scratch, sums, lane,
+                    hs, at + lane * stride, block, slopes, every * stride, xs,
+                    (s * count + lane) * line, every * line, errors, error_at + lane * outputs,
+                    every * outputs, scratch, sums, lane,
                 )  # fmt: skip
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
+
+
+@kernel
+def _pull_outputs(
+    panel, output_panel, readout, back, hs, at, offsets, hidden, stride, target, y, s, rows, active,
+    each, errors, error_offsets, error_at, outputs, dh, result, loss,
+):  # fmt: skip
+    """Errors of one step's predictions; result = dh + W3^T errors."""
+    inner = (of_packed(hs, offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
+    affine(output_panel, active, outputs, readout.b3, 0, 0, inner, errors, error_at, outputs)
+    for r in range(active):
+        for o in range(outputs):
+            e = error_at + r * outputs + o
+            error = get(errors, e) - get(target, rows[r] * y[1] + s * y[2] + o * y[3])
+            put(errors, e, error)
+            loss[r if each else 0, 0] += 0.5 * np.float64(error) * error
+    clear_between(errors, error_at + active * outputs, error_at + rows.size * outputs)
+    inner = (
+        of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, panel_width(panel)),
+    )
+    affine(panel, active, hidden, dh, 0, stride, inner, result, 0, stride)
+
+
+@kernel
+def _load_step(panel, array, view, s, rows, active, into, stride, hidden):
+    """Rows of one step of an array."""
+    for r in range(active):
+        at = rows[r] * view[1] + s * view[2]
+        load_row(panel, array, at, view[3], into, r * stride, hidden)
+        # The step before is no neighbour that a processor foresees.
+        for i in range(0, hidden, lanes_of(into)):
+            prefetch(array, at - view[2] + i)
 
 
 @kernel
