@@ -81,17 +81,25 @@ def backward(
     if job.net.is_neuron:
         by_x, by_h0 = _pull_neuron(job, upstream, dlast, into, fused, workers, memory)
     else:
-        workers = affordable(job, count_workers(workers), memory, exponent_bytes=8)
+        workers = affordable(job, count_workers(workers), memory)
         own = blocks(job, workers)
         by_x, by_h0 = _pull_exact(job, upstream, dlast, into, fused, workers, own)
     found, left = {"x": by_x, "h0": by_h0}, {}
-    for name, array in sums.items():
-        total, lost, size, power = np.moveaxis(array, -1, 0)
+    # Those of a neuron are few numbers each: it takes less time to look at all of them at once.
+    for names in [tuple(sums)] if job.net.is_neuron else [(name,) for name in sums]:
+        shapes = [sums[name].shape[2:-1] for name in names]
+        rows = [sums[name].reshape(*sums[name].shape[:2], -1, SUM) for name in names]
+        total, lost, size, power = np.moveaxis(np.concatenate(rows, axis=2), -1, 0)
         value, terms = Scaled(total + lost, power), Scaled(size, power)
         if not per_sequence:
             value, terms = value.sum(axis=1), terms.sum(axis=1)
-        found[name] = value.astype(job.dtype)
-        left[name] = np.where(terms.sign == 0, 1.0, (abs(value) / terms).to_float())
+        share = np.where(terms.sign == 0, 1.0, (abs(value) / terms).to_float())
+        value, start = value.astype(job.dtype), 0
+        for name, shape in zip(names, shapes, strict=True):
+            whole = (*value.shape[:-1], *shape)
+            columns = slice(start, start := start + math.prod(shape))
+            found[name] = value[..., columns].reshape(*whole)
+            left[name] = share[..., columns].reshape(whole)
     return found, left
 
 
@@ -100,21 +108,32 @@ def mended(
     plain: dict[str, FloatArray],
     upstream: FloatArray,
     dlast: FloatArray,
+    *,
+    per_sequence: bool,
     **options: Any,
 ) -> dict[str, FloatArray]:
     """Results of `engine.backward` with the rounded true values where theirs are inf or NaN.
 
-    Past an overflow floats know no more than inf - inf. What is finite keeps its bits. With inf
-    or NaN in the inputs all is left as it is: they reach the results by right.
+    Past an overflow floats know no more than inf - inf. What is finite keeps its bits, and so
+    does what inf or NaN in the inputs of a sequence reach by right.
     """
     lost = [name for name, array in plain.items() if not is_finite(array)]
-    if not lost or not all(is_finite(array) for array in (job.x, upstream, dlast, job.h0)):
+    if not lost:
         return plain
-    found, _ = backward(job, upstream, dlast, **options)
-    true = {name: found[name].to_float().reshape(plain[name].shape) for name in lost}
-    return plain | {
-        name: np.where(np.isfinite(plain[name]), plain[name], true[name]) for name in lost
-    }
+    nets, batch_size, _ = job.h0.shape
+    whole = np.ones((nets, batch_size), bool)
+    for array in (job.x[None], upstream, dlast, job.h0):
+        whole &= np.isfinite(array).all(axis=tuple(range(2, array.ndim)))
+    if not whole.any():
+        return plain
+    found, _ = backward(job, upstream, dlast, per_sequence=per_sequence, **options)
+    result = dict(plain)
+    for name in lost:
+        true = found[name].to_float().reshape(plain[name].shape)
+        own = whole if per_sequence or name in ("x", "h0") else whole.all(axis=1)
+        own = own.reshape(own.shape + (1,) * (true.ndim - own.ndim))
+        result[name] = np.where(own & ~np.isfinite(plain[name]), true, plain[name])
+    return result
 
 
 Pair = tuple[FloatArray, FloatArray]
@@ -171,7 +190,9 @@ def _pull_neuron(
         rows[: neuron_scaled.POWERED, ..., -1] = neuron_scaled.NO_POWER
     dx = (into.dx[0][..., 0], into.dx[1][..., 0]) if into.want_dx else None
     walk = lanes(job, workers, memory).backward_scaled
-    *found, outside = walk(job.h0, upstream[..., 0], dlast, rows, dx, fused=fused)
+    *found, outside = walk(
+        job.h0, upstream[..., 0], dlast, rows, dx, fused=fused, want_w3=job.net.has_readout
+    )
     for mine, theirs in zip(into.dh0, found, strict=True):
         mine[...] = theirs
     outside |= ~np.isfinite(into.dh0[0][..., 0])
@@ -222,17 +243,15 @@ def blocks(job: Sequences, workers: int | None) -> list[Block]:
     ]
 
 
-def affordable(
-    job: Sequences, workers: int, memory: int | None, held: int = 0, exponent_bytes: int = 0
-) -> int:
-    """As many of the workers as a budget allows a layer, beside the bytes that are held anyhow."""
+def affordable(job: Sequences, workers: int, memory: int | None) -> int:
+    """As many of the workers as a budget allows a layer."""
     if memory is None:
         return workers
     hidden, steps = job.net.hidden_size, job.x.shape[1]
     rows = 2 * tile(job) + steps // tile(job) + 2 + hidden + job.net.input_size
-    each = rows * hidden * (job.dtype.itemsize + exponent_bytes) + 64 * hidden
-    if (affordable := (memory - held) // each) < 1:
-        raise budget_too_small(memory, held + each)
+    each = rows * hidden * (job.dtype.itemsize + 8) + 64 * hidden
+    if (affordable := memory // each) < 1:
+        raise budget_too_small(memory, each)
     return min(workers, int(affordable))
 
 

@@ -116,6 +116,7 @@ class Lanes:
         dx: tuple[FloatArray, NDArray[np.float64]] | None,
         *,
         fused: bool,
+        want_w3: bool,
     ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
         """Of any magnitude: seed (K, B, 1) of the last state and upstream (K, B, T) pulled back.
 
@@ -134,7 +135,8 @@ class Lanes:
             if dx is not None:
                 out = view(mantissa[..., steps]), view(exponent[..., steps])
             up = view(upstream[..., steps])
-            after = (fused, up, dh, power, rest, all_sums, sums is not None, *out, dx is not None)
+            wanted = all_sums, sums is not None, want_w3
+            after = (fused, up, dh, power, rest, *wanted, *out, dx is not None)
             part._share(neuron_scaled.backward, part._block(BACK, 7), before, (*after, outside))
         return dh, power + rest, outside.astype(bool)
 

@@ -27,7 +27,7 @@ from fastrnn.kernels.layer import (
 )
 from fastrnn.kernels.panels import LINE_BYTES, Panel, aligned
 from fastrnn.lanes import view
-from fastrnn.memory import budget_too_small
+from fastrnn.memory import budget_too_small, check_memory
 from fastrnn.rnn import Weights
 from fastrnn.threads import run
 
@@ -64,7 +64,7 @@ class Layers:
     lengths: NDArray[np.int64]
     workers: int
     memory: int | None = None
-    """Bytes of working memory a call may use; unbounded use is some 10 MB a thread."""
+    """Bytes of working memory a call may use; unbounded use is some 16 MB a thread, and the sums."""
 
     @property
     def hidden(self) -> int:
@@ -133,8 +133,9 @@ class Layers:
     def forward(self, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:
         """The last state (K, B, H), and all of them into ``states`` (K, B, T, H) if given."""
         h = {part: h0[part.net, self.rows(part)] for part in self.parts}
-        for start in range(0, self.x.shape[1], self._call_steps):
-            self._advance(h, start, self._call_steps, states)
+        steps = max(1, self._affordable_steps)
+        for start in range(0, self.x.shape[1], steps):
+            self._advance(h, start, steps, states)
         last = np.empty_like(h0)
         for part, state in h.items():
             last[part.net, self.rows(part)] = state
@@ -154,6 +155,8 @@ class Layers:
         sums, dh0 = self._room(each), np.empty_like(dlast)
         steps, workers = self._slice(sums)
         starts = range(0, self.x.shape[1], steps)
+        # A single number that all steps share is 0 but for a caller's own broadcast.
+        want_upstream = fused or any(upstream.strides) or bool(upstream[:1, :1, :1, :1].any())
         # Parts that go together add to different sums; those of one sum come one after the other.
         for first in range(0, len(self.parts), MOST_SUMS):
             wave = self.parts[first : first + MOST_SUMS]
@@ -166,7 +169,17 @@ class Layers:
                     self._advance(h, start, steps, None)
             for start in reversed(starts):
                 self._retreat(
-                    kept.pop(), dh, start, steps, upstream, dx, sums, fused, each, workers
+                    kept.pop(),
+                    dh,
+                    start,
+                    steps,
+                    upstream,
+                    want_upstream,
+                    dx,
+                    sums,
+                    fused,
+                    each,
+                    workers,
                 )
             for part, gradient in dh.items():
                 dh0[part.net, self.rows(part)] = gradient
@@ -175,15 +188,18 @@ class Layers:
     def predict(self, states: FloatArray, y: FloatArray) -> None:
         """Predictions into y (K, B, T, O)."""
         panel, outputs = self.shapes[2], y.shape[3]
+        steps = max(1, self._affordable_steps)
+        for start in range(0, self.x.shape[1], steps):
 
-        def call(part: Part) -> None:
-            rows = self.rows(part)
-            layer.predict(
-                panel, self.packed_output[part.net], view(states[part.net]), self.hidden, outputs,
-                rows, self.lengths[rows], self.weights.w2, view(y[part.net]),
-            )  # fmt: skip
+            def call(part: Part, start: int = start) -> None:
+                rows = self.rows(part)
+                layer.predict(
+                    panel, self.packed_output[part.net], view(states[part.net, :, start:]),
+                    self.hidden, outputs, rows, self._ends(rows, start, steps), self.weights.w2,
+                    view(y[part.net, :, start:]),
+                )  # fmt: skip
 
-        run(call, self.parts, self.workers)
+            run(call, self.parts, self.workers)
 
     def _advance(
         self, h: dict[Part, FloatArray], start: int, steps: int, states: FloatArray | None
@@ -209,6 +225,7 @@ class Layers:
         start: int,
         steps: int,
         upstream: FloatArray,
+        want_upstream: bool,
         dx: FloatArray | None,
         sums: Sums,
         fused: bool,
@@ -218,8 +235,8 @@ class Layers:
         """Walk the gradients of some parts back over some steps."""
         x, inputs, outputs = view(self.x[:, start:]), self.x.shape[2], self.weights.w3.shape[1]
         stride = panels.row_stride(self.hidden, self.x.dtype)
-        chunk = SAMPLES if each else max(1, SAMPLES // self.team_size)
-        has_upstream = fused or any(upstream.strides) or bool(upstream.any())
+        # A power of two, as a slice is of whole chunks.
+        chunk = SAMPLES if each else max(1, SAMPLES >> (self.team_size - 1).bit_length())
 
         def call(part: Part) -> None:
             rows = self.rows(part)
@@ -227,12 +244,12 @@ class Layers:
             mine = Sums(*(array[part.net, own] for array in sums))
             into = view(self.x if dx is None else dx[part.net, :, start:])
             ends = self._ends(rows, start, steps)
-            of_step, longest = len(rows) * stride, int(ends[0])
+            block, longest = len(rows) * stride, int(ends[0])
             # A vector may reach behind the last number.
             hs, slopes, xs = (
                 aligned((size + LINE_BYTES,), self.x.dtype)
                 for size in (
-                    (longest + 1) * of_step, longest * of_step, longest * len(rows) * (inputs + 1)
+                    (longest + 1) * block, longest * block, longest * len(rows) * (inputs + 1)
                 )
             )  # fmt: skip
             layer.replay(
@@ -242,7 +259,7 @@ class Layers:
             layer.retreat(
                 self.shapes, self.packed_output[part.net], self.packed_back[part.net], hs, slopes,
                 xs, self.activation.name in BOUNDED, inputs, outputs, rows, ends, stride, chunk,
-                each, fused, view(upstream[part.net, :, start:]), has_upstream, dh[part], mine,
+                each, fused, view(upstream[part.net, :, start:]), want_upstream, dh[part], mine,
                 into, dx is not None,
             )  # fmt: skip
             if each:
@@ -255,12 +272,11 @@ class Layers:
         return np.clip(self.lengths[rows] - start, 0, min(steps, self.x.shape[1] - start))
 
     @property
-    def _call_steps(self) -> int:
-        """Steps of a call that take a bounded time, in whole chunks."""
+    def _affordable_steps(self) -> int:
+        """Steps forward that take a bounded time."""
         inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
-        of_unit = self.hidden + int(inputs) + int(outputs) + ACTIVATION_WORK
-        work = self.hidden * of_unit * self.team_size
-        return max(1, CALL_WORK // (work * SLICE_STEPS)) * SLICE_STEPS
+        of_unit = self.hidden + inputs + outputs + ACTIVATION_WORK
+        return int(CALL_WORK // (self.hidden * of_unit * self.team_size))
 
     def _slice(self, sums: Sums) -> tuple[int, int]:
         """Steps of a slice and threads that keep to the budget."""
@@ -268,15 +284,17 @@ class Layers:
         inputs, outputs, size = self.weights.w1.shape[2], self.weights.w3.shape[1], self.x.itemsize
         stride = panels.row_stride(hidden, self.x.dtype)
         step = lines * size * (2 * stride + inputs + 1 + outputs)
-        held = sum(array.nbytes for array in sums)
+        # With what they are unpacked to.
+        held = 2 * sum(array.nbytes for array in sums)
         total = self.x.shape[1]
 
         def needed(steps: int, workers: int) -> int:
             kept = min(len(self.parts), MOST_SUMS) * lines * hidden * size * (total // steps + 3)
             return int(held + kept + workers * (steps + 8) * step)
 
-        steps = min(self._call_steps, max(1, SLICE_BYTES // (step * SLICE_STEPS)) * SLICE_STEPS)
-        steps = min(steps, max(1, -(-total // SLICE_STEPS)) * SLICE_STEPS)
+        # A step back takes as long as three forward.
+        most = min(self._affordable_steps // 3, SLICE_BYTES // step, total + SLICE_STEPS - 1)
+        steps = max(1, most // SLICE_STEPS) * SLICE_STEPS
         if self.memory is None:
             return steps, self.workers
         choices = [
@@ -295,6 +313,8 @@ class Layers:
         rows = batch_size if each else min(MOST_SUMS, -(-batch_size // self.team_size))
         columns = panels.count(self.hidden, self.shapes[3]) * panels.width(self.shapes[3])
         sizes = 1, (inputs + 1) * columns, self.hidden * columns, outputs * columns, outputs
+        for name, size in zip(Sums._fields, sizes, strict=True):
+            check_memory(f"d{name}", (2 * nets, rows, size), np.float64, "fewer nets a call")
         return Sums(*(np.zeros((nets, rows, size)) for size in sizes))
 
     def _found(self, sums: Sums) -> dict[str, FloatArray]:

@@ -118,6 +118,10 @@ class Scaled:
         """With the mantissa rounded to another float type."""
         return Scaled(self.mantissa.astype(dtype), self.exponent)
 
+    def reshape(self, *shape: int) -> Scaled:
+        """The same numbers in another shape."""
+        return already_normal(self.mantissa.reshape(shape), self.exponent.reshape(shape))
+
     def sum(self, axis: int | tuple[int, ...] | None = None) -> Scaled:
         """Sum over ``axis`` (all axes by default), aligned to the largest exponent."""
         top = np.max(_exponent_of_nonzero(self), axis=axis, keepdims=True, initial=-np.inf)

@@ -57,6 +57,33 @@ def test_same_bits_in_any_layout(hidden):
         assert bits(again) == bits(grad)
 
 
+@pytest.mark.parametrize(("batch_size", "hidden"), [(6, 16), (300, 16), (50, 5)])
+def test_same_bits_for_any_workers_and_memory(batch_size, hidden):
+    net, x, y = problem(hidden, batch_size, 300, "float32", inputs=19, outputs=18, bank=2)
+    results = set()
+    for workers in (1, 2, 5):
+        for memory in (None, 6_000_000, 1 << 30):
+            options = {"workers": workers, "memory": memory, "wrt": (*WRT, "w3", "b3")}
+            loss, grad = fastrnn.loss_and_grad(net, x, y, **options)
+            results.add((loss.tobytes(), grad.w3.tobytes(), grad.b3.tobytes(), *bits(grad)))
+    assert len(results) == 1
+
+
+def test_an_overflow_is_mended_beside_a_sequence_that_is_not_finite():
+    net = fastrnn.RNN(
+        np.ones((2, 1), "float32"), np.eye(2, dtype="float32") * np.float32(1e25),
+        np.zeros(2, "float32"), activation="identity",
+    )  # fmt: skip
+    x = np.zeros((2, 4, 1), "float32")
+    x[0, 3] = 1
+    found = []
+    for other in (0, np.nan):
+        x[1, 0] = other
+        grad = fastrnn.backward(net, x, np.ones((2, 2), "float32"), per_sequence=True)
+        found.append((grad.w1[0].tolist(), grad.b[0].tolist()))
+    assert found[0] == found[1] == ([[1.0], [1.0]], [np.inf, np.inf])
+
+
 def wide_like(array):
     return np.empty((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)[..., ::2]
 
@@ -133,7 +160,7 @@ def test_training_step_agrees_with_torch(hidden, batch_size, dtype):
     expected.backward()
     loss, grad = fastrnn.loss_and_grad(net, x, y)
     # A gradient's last digits are those of 60 steps back, in float32 of both.
-    rtol = 60 * hidden * np.finfo(dtype).eps
+    rtol = 60 * hidden * float(np.finfo(dtype).eps)
     assert float(loss) == pytest.approx(expected.item(), rel=rtol)
     for ours, theirs in (
         (grad.w1, peer.weight_ih_l0.grad), (grad.w2, peer.weight_hh_l0.grad),

@@ -74,6 +74,15 @@ def test_outer_products_summed_over_samples(rows, columns, dtype):
     assert (abs(found - expected) <= count * tolerances.eps(dtype) * terms).all()
 
 
+def test_a_factor_of_zero_adds_nothing_to_outer_products_where_others_are_infinite():
+    a, w = np.zeros((4, 2)), np.full((4, 3), np.inf)
+    a[1, 0], w[1] = 2.0, 3.0
+    panel = panels.panel_for(3, 2, a.dtype)
+    fast, slow = np.zeros((2, 6))
+    _outer(panel, a, w, 4, np.arange(2), np.zeros(8), fast, slow)
+    assert (panels.unpacked(slow, 2, 3, panel) == [[6, 6, 6], [0, 0, 0]]).all()
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5), (4, 16), (4, 47), (1, 1)])
 def test_packing_holds_every_column(shape):
     w = random(*shape, dtype="float32")

@@ -23,6 +23,7 @@ import numpy as np
 from fastrnn.kernels.blocks import integers, numbers, sequence
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.memory import get, lanes_of, numbers_at, prefetch, put
+from fastrnn.kernels.panels import MOST_ROWS
 from fastrnn.kernels.products import (
     add_outer,
     add_outer_by_number,
@@ -180,7 +181,10 @@ def retreat(
         numbers(dh, block + n),
     )  # fmt: skip
     errors, row = numbers(dh, steps * count * outputs), numbers(dh, count * inputs)
-    zeros, scratch = numbers(dh, max(hidden, inputs)), numbers(dh, 8 * panel_width(sum_panel))
+    zeros, scratch = (
+        numbers(dh, max(hidden, inputs)),
+        numbers(dh, (MOST_ROWS + 1) * panel_width(sum_panel)),
+    )
     offsets, error_offsets, units = (
         integers(count), integers(count), sequence(max(hidden, line, outputs)),
     )  # fmt: skip
@@ -223,9 +227,10 @@ def retreat(
         if s % chunk == 0:
             length = min(chunk, steps - s)
             samples = length if each else length * count
+            lines, size = lines_of(length * count, hidden, stride)
             infinite = any_infinite(xs, s * count * line, 1, length * count * line, 0)
+            infinite = infinite or any_infinite(slopes, at, lines, size, stride)
             if s == 0 or not finite:
-                lines, size = lines_of(length * count, hidden, stride)
                 infinite = infinite or any_infinite(hs, at, lines, size, stride)
             # Of one sequence, samples are so many rows apart.
             every = count if each else 1
