@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from fastrnn import engine
 from fastrnn.checks import FloatArray, is_finite
-from fastrnn.engine import EMPTY, FEWER, lanes, zeros
+from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.kernels import ACTIVATIONS, BOUNDED, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.memory import budget_too_small
@@ -59,8 +59,16 @@ def influence(
     seeds = np.broadcast_to(seed[:, None], job.h0.shape)
     if job.net.is_neuron:
         return _pull_neuron(job, none, seeds, into, False, workers, memory)
+    if job.net.activation != "relu":
+        outside = layers(job, workers, memory).pull_scaled(job.h0, seeds, into.dx, into.dh0)
+        if not outside.any():
+            return into.scaled(job.dtype)
+        again = [(k, k + 1, i, i + 1) for k, i in np.argwhere(outside).tolist()]
+    else:
+        # Its derivative does not tell a state below the least float from 0.
+        again = blocks(job, workers)
     workers = affordable(job, count_workers(workers), memory)
-    return _pull_exact(job, none, seeds, into, False, workers, blocks(job, workers))
+    return _pull_exact(job, none, seeds, into, False, workers, again)
 
 
 def backward(
