@@ -47,8 +47,8 @@ SLICE_STEPS = SAMPLES
 assert SLICE_STEPS % LOSS_STEPS == 0
 
 
-# Where some weight is so much smaller than the largest, products with it may lose digits.
-LEAST_SHARE = 2.0**-300
+# Where some weight is so many binades below the largest, products with it may lose digits.
+MOST_BINADES = 300
 
 
 class Part(NamedTuple):
@@ -225,9 +225,9 @@ class Layers:
                 dh0[0][part.net, rows] = found.dh
                 dh0[1][part.net, rows] = found.powers[:, None]
                 outside[part.net, rows] = found.outside > 0
-        w2 = abs(self.weights.w2)
-        w2 = w2 / np.maximum(w2.max(axis=(1, 2), keepdims=True), np.finfo(w2.dtype).tiny)
-        outside |= ((w2 > 0) & (w2 < LEAST_SHARE)).any(axis=(1, 2))[:, None]
+        mantissas, exponents = np.frexp(self.weights.w2)
+        wide = exponents < exponents.max(axis=(1, 2), keepdims=True) - MOST_BINADES
+        outside |= (wide & (mantissas != 0)).any(axis=(1, 2))[:, None]
         return outside
 
     def _pull(

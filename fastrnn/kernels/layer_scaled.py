@@ -20,7 +20,7 @@ from fastrnn.kernels.simd import any_lane, lane, like, maximum, ordered_sum, whe
 
 # What a derivative in float32 and in float64 is at least, so that all its digits are there.
 LEAST_SLOPE_32, LEAST_SLOPE_64 = 2.0**-100, 2.0**-900
-# What dz is at least beside the largest of its row, that of weights being MOST_BINADES.
+# What dz is at least where a row's largest is near 1: times weights it is still a number.
 LEAST_DZ = 2.0**-400
 
 
