@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import reference
+from fastrnn.kernels.layer import SAMPLES
 from fastrnn.sequences import sequences
 from tests import cases, tolerances
 
