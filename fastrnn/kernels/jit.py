@@ -26,10 +26,12 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from numba import types
 from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
+from numba.extending import intrinsic
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,17 @@ def part(function: Callable[..., Any]) -> Any:
     ``forceinline``: a call would pass vectors through memory.
     """
     return _compiled(function, forceinline=True)
+
+
+@intrinsic
+def apart(typingctx):  # type: ignore[no-untyped-def]
+    """Keep the kernel this stands in apart from those that call it: they compile faster."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 def _compiled(function: Callable[..., Any], **options: bool) -> Any:

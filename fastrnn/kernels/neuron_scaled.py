@@ -34,7 +34,7 @@ from fastrnn.kernels.blocks import (
     remaining_steps,
     sequence,
 )
-from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.jit import apart, kernel, part
 from fastrnn.kernels.memory import lanes_of, load, load_double, numbers_at, store
 from fastrnn.kernels.neuron import SUMS, find_starts, pre_activation
 from fastrnn.kernels.powers import add_exactly, normalise, normalise_vector, shifted
@@ -241,6 +241,7 @@ def _try_steps(
     tried, tried_dz, want_sums, want_w3, want_dx,
 ):  # fmt: skip
     """Walk back over some steps in plain floats, and keep what tells whether they were enough."""
+    apart()
     n = lanes_of(hs)
     block = tried.size // TRIED
     for v in range(0, width, n):
@@ -359,6 +360,7 @@ def _settle(
     tried, tried_dz, walked, want_sums, want_w3, want_dx, out, power_out,
 ):  # fmt: skip
     """Take what was tried over some steps, or walk them; rows of dx; and prepare the next."""
+    apart()
     block = constants.size // 6
     # The first number that the states' type rounds to 2.
     top = 2.0 - 0.5 * np.float64(np.finfo(hs.dtype).eps)
@@ -437,6 +439,7 @@ def _walk(
     carried, walked, want_sums, want_dx, bad,
 ):  # fmt: skip
     """Walk some steps with an exponent each; what is carried changes where ``bad``."""
+    apart()
     block = constants.size // 6
     tiny = np.float64(np.finfo(hs.dtype).tiny)
     w1 = load(constants, v)

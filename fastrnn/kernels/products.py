@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.jit import apart, kernel, part
 from fastrnn.kernels.memory import get
 from fastrnn.kernels.panels import MOST_ROWS, most_sums
 from fastrnn.kernels.simd import LANES, Vector, fma_number
@@ -206,17 +206,6 @@ def multiply(
     whole = types.int64
     given = panel, whole, whole, whole, begin, whole, whole, sources, out, whole, whole
     return types.void(*given), generate
-
-
-@intrinsic
-def apart(typingctx):
-    """Keep the function this stands in apart from its callers: they compile in half the time."""
-
-    def generate(context, builder, signature, values):
-        builder.function.attributes.add("noinline")
-        return context.get_dummy_value()
-
-    return types.void(), generate
 
 
 @part
