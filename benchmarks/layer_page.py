@@ -29,14 +29,14 @@ def draw(cells, path):
                 some = [c for c in cells if (c["dtype"], c["batch_size"]) == (dtype, batch_size)]
                 ax.plot(
                     [c["hidden_size"] for c in some], [c[f"{kind}_ratio"] for c in some],
-                    color=colour, marker=MARKERS[batch_size], label=f"{batch_size} sequences",
+                    color=colour, marker=MARKERS[batch_size], label=f"B = {batch_size}",
                 )  # fmt: skip
             ax.axhline(1, color="black", linewidth=1)
             ax.set(title=f"{title}, {dtype}", xscale="log", yscale="log")
             ax.set_xticks([2, 4, 8, 16, 32, 64, 128, 256, 512], minor=False)
             ax.set_xticks([], minor=True)
             ax.xaxis.set_major_formatter("{x:g}")
-            ax.set_yticks([0.5, 1, 2, 5, 10, 20, 50])
+            ax.set_yticks([0.2, 0.5, 1, 2, 5, 10])
             ax.yaxis.set_major_formatter("{x:g}")
             ax.grid(alpha=0.3)
     for ax in axes[-1]:
