@@ -11,7 +11,7 @@ import numpy as np
 
 import fastrnn
 
-from .neuron_cells import WORKERS
+from .neuron_cells import WORKERS, onnxruntime_forward
 
 # Multiply-adds of a forward pass, some 10 to 300 ms, and the bounds of its steps.
 WORK, LEAST_STEPS, MOST_STEPS = 2**28, 64, 8000
@@ -167,29 +167,11 @@ def torch_calls(cell):
 
 
 def onnxruntime_calls(cell):
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper
-
     if cell.dtype != "float32":
         return None  # its RNN is float32 alone
     w1, w2, b, x, _ = cell.problem()
-    h = cell.hidden_size
     weights = {"W": w1[None], "R": w2[None], "B": np.concatenate([b, np.zeros_like(b)])[None]}
-    graph = helper.make_graph(
-        [helper.make_node("RNN", ["X", *weights], ["Y"], hidden_size=h)],
-        "layer",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = WORKERS
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return (lambda: session.run(["Y"], {"X": x})), None
+    return onnxruntime_forward(weights, x), None
 
 
 CONTENDERS = {

@@ -162,21 +162,27 @@ def torch_calls(cell):
 
 
 def onnxruntime_calls(cell):
+    if cell.nets > 1 or cell.dtype != "float32":
+        return None  # no banks, and its RNN is float32 alone
+    x, _, w2 = cell.problem()
+    weights = {"W": [[[W1]]], "R": [[[float(w2[0])]]], "B": [[BIAS, 0.0]]}
+    return onnxruntime_forward(weights, np.ascontiguousarray(x.T)[..., None]), None
+
+
+def onnxruntime_forward(weights, columns):
+    """A call that runs an RNN of some weights over inputs (T, B, 1)."""
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper
 
-    if cell.nets > 1 or cell.dtype != "float32":
-        return None  # no banks, and its RNN is float32 alone
-    x, _, w2 = cell.problem()
-    shape = [cell.steps, cell.batch_size, 1]
-    weights = {"W": [[[W1]]], "R": [[[float(w2[0])]]], "B": [[BIAS, 0.0]]}
+    arrays = {name: np.array(value, np.float32) for name, value in weights.items()}
+    hidden_size = arrays["R"].shape[-1]
     graph = helper.make_graph(
-        [helper.make_node("RNN", ["X", *weights], ["Y"], hidden_size=1)],
-        "neuron",
-        [helper.make_tensor_value_info("X", TensorProto.FLOAT, shape)],
+        [helper.make_node("RNN", ["X", *arrays], ["Y"], hidden_size=hidden_size)],
+        "net",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, columns.shape)],
         [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)],
-        [onnx.numpy_helper.from_array(np.array(v, np.float32), k) for k, v in weights.items()],
+        [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = WORKERS
@@ -184,8 +190,7 @@ def onnxruntime_calls(cell):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    columns = np.ascontiguousarray(x.T)[..., None]
-    return (lambda: session.run(["Y"], {"X": columns})), None
+    return lambda: session.run(["Y"], {"X": columns})
 
 
 CONTENDERS = {
