@@ -1,7 +1,7 @@
 """The engine of numbers of any magnitude.
 
-Neurons are walked by vectors as long as their states are floats, and lanes whose are not number
-by number; layers number by number.
+Neurons and layers are walked by vectors; nets and sequences that leave the reach of those, number
+by number.
 """
 
 from __future__ import annotations
@@ -11,25 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
-from fastrnn import engine
+from fastrnn import engine, layers_scaled
 from fastrnn.checks import FloatArray, is_finite
 from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.kernels import ACTIVATIONS, BOUNDED, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
+from fastrnn.layers_scaled import Total
 from fastrnn.memory import budget_too_small
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
 
-# Multiply-adds of one call: about 50 ms, so that Ctrl-C is heard.
-EXACT_WORK = 1 << 16
-# A step of activation and derivative costs about as much as this many multiply-adds.
-ACTIVATION_WORK = 16
 LEAST_TILE = 64
-
-Block = tuple[int, int, int, int]
+# Sequences whose sums are found number by number before they are added.
+EXACT_SUMS = 16
 
 
 def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled, Scaled]:
@@ -41,12 +38,17 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
     states, powers = (zeros("states", shape, dtype, FEWER) for dtype in (job.dtype, np.float64))
     last, last_powers = np.empty_like(job.h0), np.empty(job.h0.shape)
     w1, w2, b, _, _ = job.weights
-    common = ACTIVATIONS[job.net.activation], w1, w2, b, job.x, job.h0, job.lengths
-    run(
-        lambda block: exact.forward(*common, block, keep, states, powers, last, last_powers),
-        blocks(job, workers),
-        workers,
-    )
+    f, pairs = ACTIVATIONS[job.net.activation], list(np.ndindex(job.h0.shape[:2]))
+
+    def call(pair: tuple[int, int]) -> None:
+        net, sequence = (slice(i, i + 1) for i in pair)
+        own = [array[net, sequence] if keep else array for array in (states, powers)]
+        exact.forward(
+            f, w1[net], w2[net], b[net], job.x[sequence], job.h0[net, sequence],
+            job.lengths[sequence], keep, *own, last[net, sequence], last_powers[net, sequence],
+        )  # fmt: skip
+
+    run(call, pairs, workers)
     return Scaled(states, powers), Scaled(last, last_powers)
 
 
@@ -54,21 +56,12 @@ def influence(
     job: Sequences, seed: FloatArray, *, workers: int | None, memory: int | None = None
 ) -> tuple[Scaled, Scaled]:
     """d(seed . h_T)/dx (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), for seeds (K, H)."""
-    into = Results(None, _pair("influences", job.size("KBTF"), job.dtype), _pair_of(job.h0))
+    into = Results(_pair("influences", job.size("KBTF"), job.dtype), _pair_of(job.h0))
     none = np.broadcast_to(np.zeros((), job.dtype), job.size("KBTH"))
     seeds = np.broadcast_to(seed[:, None], job.h0.shape)
-    if job.net.is_neuron:
-        return _pull_neuron(job, none, seeds, into, False, workers, memory)
-    if job.net.activation != "relu":
-        outside = layers(job, workers, memory).pull_scaled(job.h0, seeds, into.dx, into.dh0)
-        if not outside.any():
-            return into.scaled(job.dtype)
-        again = [(k, k + 1, i, i + 1) for k, i in np.argwhere(outside).tolist()]
-    else:
-        # Its derivative does not tell a state below the least float from 0.
-        again = blocks(job, workers)
-    workers = affordable(job, count_workers(workers), memory)
-    return _pull_exact(job, none, seeds, into, False, workers, again)
+    pull = _pull_neuron if job.net.is_neuron else _pull_layer
+    pull(job, none, seeds, into, workers, memory, fused=False, each=False, want_sums=False)
+    return into.scaled(job)
 
 
 def backward(
@@ -84,29 +77,30 @@ def backward(
 ) -> tuple[dict[str, Scaled], dict[str, FloatArray]]:
     """As `engine.backward`, and |sum| / sum of |terms| of each weight."""
     dx = _pair("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype)
-    sums = _sums(job, len(job.x))
-    into = Results(sums, dx, _pair_of(job.h0))
-    if job.net.is_neuron:
-        by_x, by_h0 = _pull_neuron(job, upstream, dlast, into, fused, workers, memory)
-    else:
-        workers = affordable(job, count_workers(workers), memory)
-        own = blocks(job, workers)
-        by_x, by_h0 = _pull_exact(job, upstream, dlast, into, fused, workers, own)
-    found, left = {"x": by_x, "h0": by_h0}, {}
-    # Those of a neuron are few numbers each: it takes less time to look at all of them at once.
-    for names in [tuple(sums)] if job.net.is_neuron else [(name,) for name in sums]:
-        shapes = [sums[name].shape[2:-1] for name in names]
-        rows = [sums[name].reshape(*sums[name].shape[:2], -1, SUM) for name in names]
-        total, lost, size, power = np.moveaxis(np.concatenate(rows, axis=2), -1, 0)
-        value, terms = Scaled(total + lost, power), Scaled(size, power)
+    into = Results(dx, _pair_of(job.h0))
+    pull = _pull_neuron if job.net.is_neuron else _pull_layer
+    totals = pull(
+        job, upstream, dlast, into, workers, memory, fused=fused, each=per_sequence, want_sums=True
+    )
+    found, left = dict(zip(("x", "h0"), into.scaled(job), strict=True)), {}
+    # But for those of w2 they are few numbers each: it takes less time to look at all at once.
+    several = [tuple(name for name in totals if name != "w2"), ("w2",)]
+    for names in [tuple(totals)] if job.net.is_neuron else several:
+        shapes = [totals[name].value.shape[2:] for name in names]
+        value, size, power = (
+            np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
+            for parts in zip(*(totals[name] for name in names), strict=True)
+        )
+        sums, terms = Scaled(value, power), Scaled(size, power)
         if not per_sequence:
-            value, terms = value.sum(axis=1), terms.sum(axis=1)
-        share = np.where(terms.sign == 0, 1.0, (abs(value) / terms).to_float())
-        value, start = value.astype(job.dtype), 0
+            one = value.shape[1] == 1
+            sums, terms = (s[:, 0] if one else s.sum(axis=1) for s in (sums, terms))
+        share = np.where(terms.sign == 0, 1.0, (abs(sums) / terms).to_float())
+        sums, start = sums.astype(job.dtype), 0
         for name, shape in zip(names, shapes, strict=True):
-            whole = (*value.shape[:-1], *shape)
+            whole = (*sums.shape[:-1], *shape)
             columns = slice(start, start := start + math.prod(shape))
-            found[name] = value[..., columns].reshape(*whole)
+            found[name] = sums[..., columns].reshape(*whole)
             left[name] = share[..., columns].reshape(whole)
     return found, left
 
@@ -149,9 +143,8 @@ Pair = tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True)
 class Results:
-    """Room for sums (K, B, ..., SUM) of the weights and the loss, and mantissas and exponents."""
+    """Room for mantissas and exponents of the gradients of x (K, B, T, F) and h_0 (K, B, H)."""
 
-    sums: dict[str, FloatArray] | None
     dx: Pair
     dh0: Pair
 
@@ -160,9 +153,9 @@ class Results:
         """Whether the gradient of x is to be found."""
         return self.dx[0].size > 0
 
-    def scaled(self, dtype: DTypeLike) -> tuple[Scaled, Scaled]:
+    def scaled(self, job: Sequences) -> tuple[Scaled, Scaled]:
         """Gradients of x and h_0."""
-        return Scaled(*self.dx), Scaled(*self.dh0).astype(dtype)
+        return already_normal(*self.dx), Scaled(*self.dh0).astype(job.dtype)
 
 
 def _pair(what: str, shape: tuple[int, ...], dtype: DTypeLike) -> Pair:
@@ -173,11 +166,11 @@ def _pair_of(h0: FloatArray) -> Pair:
     return np.zeros(h0.shape), np.zeros(h0.shape)
 
 
-def _sums(job: Sequences, batch_size: int) -> dict[str, FloatArray]:
-    nets = job.net.bank_size
+def _sums(job: Sequences, *axes: int) -> dict[str, FloatArray]:
+    """Room for sums (..., SUM) of the loss and of each weight."""
     shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
     return {
-        name: zeros(f"d{name}", (nets, batch_size, *shape, SUM), np.float64, FEWER)
+        name: zeros(f"d{name}", (*axes, *shape, SUM), np.float64, FEWER)
         for name, shape in shapes.items()
     }
 
@@ -187,13 +180,16 @@ def _pull_neuron(
     upstream: FloatArray,
     dlast: FloatArray,
     into: Results,
-    fused: bool,
     workers: int | None,
     memory: int | None,
-) -> tuple[Scaled, Scaled]:
-    """Gradients of x and h_0 of a neuron, and the sums."""
+    *,
+    fused: bool,
+    each: bool,
+    want_sums: bool,
+) -> dict[str, Total]:
+    """Pull a gradient back through neurons; sums (K, B, ...) of each sequence."""
     rows = None
-    if into.sums is not None:
+    if want_sums:
         rows = np.zeros((len(neuron.SUMS), *job.h0.shape[:2], SUM))
         rows[: neuron_scaled.POWERED, ..., -1] = neuron_scaled.NO_POWER
     dx = (into.dx[0][..., 0], into.dx[1][..., 0]) if into.want_dx else None
@@ -204,16 +200,57 @@ def _pull_neuron(
     for mine, theirs in zip(into.dh0, found, strict=True):
         mine[...] = theirs
     outside |= ~np.isfinite(into.dh0[0][..., 0])
-    if into.sums is not None and rows is not None:
+    sums = {}
+    if rows is not None:
         outside |= neuron_scaled.digits_lost(rows)
-        for name, row in zip(neuron.SUMS, rows, strict=True):
-            row[outside] = 0
-            into.sums[name][...] = row.reshape(into.sums[name].shape)
-    if not outside.any():
-        by_x = already_normal(*into.dx)
-        return by_x, Scaled(*into.dh0).astype(job.dtype)
-    again = [(k, k + 1, i, i + 1) for k, i in np.argwhere(outside).tolist()]
-    return _pull_exact(job, upstream, dlast, into, fused, workers, again)
+        shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
+        sums = {
+            name: row.reshape(*row.shape[:2], *shapes[name], SUM)
+            for name, row in zip(neuron.SUMS, rows, strict=True)
+        }
+    pairs = np.argwhere(outside)
+    own = {name: array[outside] for name, array in sums.items()}
+    for array in own.values():
+        array[...] = 0
+    _pull_exact(job, upstream, dlast, into, fused, workers, pairs, own)
+    for name, array in own.items():
+        sums[name][outside] = array
+    return {name: _total(array) for name, array in sums.items()}
+
+
+def _pull_layer(
+    job: Sequences,
+    upstream: FloatArray,
+    dlast: FloatArray,
+    into: Results,
+    workers: int | None,
+    memory: int | None,
+    *,
+    fused: bool,
+    each: bool,
+    want_sums: bool,
+) -> dict[str, Total]:
+    """The same of layers; sums (K, B or 1, ...) of each sequence, or of all."""
+    totals, outside = layers_scaled.pull(
+        layers(job, workers, memory), job.h0, upstream, dlast, into.dx, into.dh0, fused=fused,
+        each=each, want_sums=want_sums, want_dx=into.want_dx,
+    )  # fmt: skip
+    pairs = np.argwhere(outside)
+    threads = affordable(job, count_workers(workers), memory) if len(pairs) else 1
+    for first in range(0, len(pairs), EXACT_SUMS):
+        some = pairs[first : first + EXACT_SUMS]
+        sums = _sums(job, len(some)) if want_sums else {}
+        _pull_exact(job, upstream, dlast, into, fused, threads, some, sums)
+        for name, array in sums.items():
+            own = _total(array)
+            for row, (k, i) in enumerate(some):
+                totals[name].add((k, i) if each else (k, 0), Total(*(part[row] for part in own)))
+    return totals
+
+
+def _total(sums: FloatArray) -> Total:
+    value, lost, size, power = np.moveaxis(sums, -1, 0)
+    return Total(value + lost, size, power)
 
 
 def _pull_exact(
@@ -223,32 +260,28 @@ def _pull_exact(
     into: Results,
     fused: bool,
     workers: int | None,
-    parts: list[Block],
-) -> tuple[Scaled, Scaled]:
-    """The same of any net, number by number, of some nets and sequences."""
-    want_sums = into.sums is not None
-    sums = _sums(job, 0) if into.sums is None else into.sums
-    common = ACTIVATIONS[job.net.activation], *job.weights, job.x, job.h0, job.lengths, tile(job)
-    rest = fused, upstream, dlast, want_sums, *sums.values(), *into.dx, *into.dh0, into.want_dx
-    run(lambda block: exact.backward(*common, block, *rest), parts, workers)
-    return into.scaled(job.dtype)
+    pairs: NDArray[np.int64],
+    sums: dict[str, FloatArray],
+) -> None:
+    """The same of any net, number by number, of some nets and sequences; a row of sums for each."""
+    want_sums = len(sums) > 0
+    room = sums if want_sums else _sums(job, 0)
+    rows = [room[name] for name in ("loss", *job.weights._fields)]
+    f = ACTIVATIONS[job.net.activation]
 
+    def call(row: int) -> None:
+        k, i = pairs[row]
+        net, sequence, here = slice(k, k + 1), slice(i, i + 1), slice(row, row + 1)
+        own = [array[here][None] for array in rows]
+        dx = [array[net, sequence] if into.want_dx else array for array in into.dx]
+        dh0 = [array[net, sequence] for array in into.dh0]
+        exact.backward(
+            f, *(weight[net] for weight in job.weights), job.x[sequence], job.h0[net, sequence],
+            job.lengths[sequence], tile(job), fused, upstream[net, sequence], dlast[net, sequence],
+            want_sums, *own, *dx, *dh0, into.want_dx,
+        )  # fmt: skip
 
-def blocks(job: Sequences, workers: int | None) -> list[Block]:
-    """Nets x sequences in blocks of bounded work."""
-    nets, batch_size, _ = job.h0.shape
-    _, steps, inputs = job.x.shape
-    lane_work = max(1, steps * job.net.hidden_size * (job.net.hidden_size + inputs))
-    lane_work += ACTIVATION_WORK * steps * job.net.hidden_size
-    share = -(-nets * batch_size // count_workers(workers))
-    count = max(1, min(EXACT_WORK // lane_work, share))
-    sequences = min(batch_size, count) or 1
-    k = max(1, count // sequences)
-    return [
-        (k0, min(k0 + k, nets), b0, min(b0 + sequences, batch_size))
-        for k0 in range(0, nets, k)
-        for b0 in range(0, batch_size, sequences)
-    ]
+    run(call, list(range(len(pairs))), workers)
 
 
 def affordable(job: Sequences, workers: int, memory: int | None) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import BOUNDED, Activation, layer, layer_scaled, panels
+from fastrnn.kernels import BOUNDED, Activation, layer, panels
 from fastrnn.kernels.layer import (
     LOSS_STEPS,
     SAMPLES,
@@ -47,29 +47,11 @@ SLICE_STEPS = SAMPLES
 assert SLICE_STEPS % LOSS_STEPS == 0
 
 
-# Where some weight is so many binades below the largest, products with it may lose digits.
-MOST_BINADES = 300
-
-
 class Part(NamedTuple):
     """One net and one of its teams."""
 
     net: int
     team: int
-
-
-class Pulled(NamedTuple):
-    """What is pulled back of a team, dh * 2**powers, and where it is void."""
-
-    dh: NDArray[np.float64]  # (R, H)
-    powers: NDArray[np.float64]  # (R,)
-    outside: NDArray[np.uint8]  # (R,)
-
-    @classmethod
-    def start(cls, seed: FloatArray) -> Pulled:
-        """From gradients (R, H) of the last states."""
-        count = len(seed)
-        return cls(seed.astype(np.float64), np.zeros(count), np.zeros(count, np.uint8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +70,11 @@ class Layers:
     def hidden(self) -> int:
         """Size of the layer."""
         return int(self.weights.w2.shape[1])
+
+    @cached_property
+    def stride(self) -> int:
+        """From row to row of states."""
+        return panels.row_stride(self.hidden, self.x.dtype)
 
     @cached_property
     def team_size(self) -> int:
@@ -171,7 +158,8 @@ class Layers:
     ) -> tuple[dict[str, FloatArray], FloatArray]:
         """Sums of the loss and of the weights' gradients (K, B or less, ...), and dh0 (K, B, H)."""
         sums, dh0 = self._room(each), np.empty_like(dlast)
-        steps, workers = self._slice(sums)
+        # With what they are unpacked to.
+        steps, workers = self.slice(2 * sum(array.nbytes for array in sums), self.stride)
         starts = range(0, self.x.shape[1], steps)
         # A single number that all steps share is 0 but for a caller's own broadcast.
         want_upstream = fused or any(upstream.strides) or bool(upstream[:1, :1, :1, :1].any())
@@ -180,7 +168,7 @@ class Layers:
             wave = self.parts[first : first + MOST_SUMS]
             h = {part: h0[part.net, self.rows(part)] for part in wave}
             dh = {part: dlast[part.net, self.rows(part)] for part in wave}
-            kept = self._starts(h, starts, steps)
+            kept = self.starts(h, starts, steps)
             for start in reversed(starts):
                 self._retreat(
                     kept.pop(),
@@ -199,74 +187,6 @@ class Layers:
                 dh0[part.net, self.rows(part)] = gradient
         return self._found(sums), dh0
 
-    def pull_scaled(
-        self,
-        h0: FloatArray,
-        seed: FloatArray,
-        dx: tuple[FloatArray, NDArray[np.float64]],
-        dh0: tuple[NDArray[np.float64], NDArray[np.float64]],
-    ) -> NDArray[np.bool_]:
-        """A gradient of the last state, of any magnitude, to x and h_0: mantissas and exponents.
-
-        Which nets and sequences (K, B) were outside the kernel's range: see there.
-        """
-        outside = np.zeros(h0.shape[:2], bool)
-        steps, workers = self._slice(None)
-        starts = range(0, self.x.shape[1], steps)
-        for first in range(0, len(self.parts), MOST_SUMS):
-            wave = self.parts[first : first + MOST_SUMS]
-            h = {part: h0[part.net, self.rows(part)] for part in wave}
-            pulled = {part: Pulled.start(seed[part.net, self.rows(part)]) for part in wave}
-            kept = self._starts(h, starts, steps)
-            for start in reversed(starts):
-                self._pull(kept.pop(), pulled, start, steps, dx, workers)
-            for part, found in pulled.items():
-                rows = self.rows(part)
-                dh0[0][part.net, rows] = found.dh
-                dh0[1][part.net, rows] = found.powers[:, None]
-                outside[part.net, rows] = found.outside > 0
-        mantissas, exponents = np.frexp(self.weights.w2)
-        wide = exponents < exponents.max(axis=(1, 2), keepdims=True) - MOST_BINADES
-        outside |= (wide & (mantissas != 0)).any(axis=(1, 2))[:, None]
-        return outside
-
-    def _pull(
-        self,
-        h: dict[Part, FloatArray],
-        pulled: dict[Part, Pulled],
-        start: int,
-        steps: int,
-        dx: tuple[FloatArray, NDArray[np.float64]],
-        workers: int,
-    ) -> None:
-        """Walk what is pulled of some parts back over some steps."""
-        inputs = self.x.shape[2]
-        stride = panels.row_stride(self.hidden, np.dtype(np.float64))
-
-        def call(part: Part) -> None:
-            rows, found = self.rows(part), pulled[part]
-            ends, own_stride, _, slopes, _ = self._replay(part, h[part], start, steps)
-            shapes, w1, w2, power = self._packed_scaled[part.net]
-            into = (view(array[part.net, :, start:]) for array in dx)
-            layer_scaled.pull(
-                self.activation, shapes, w1, w2, power, slopes, own_stride, rows, ends, stride,
-                found.dh, found.powers, found.outside, inputs, *into, self.x,
-            )  # fmt: skip
-
-        run(call, list(h), workers)
-
-    @cached_property
-    def _packed_scaled(self) -> list[tuple[tuple[Panel, ...], FloatArray, FloatArray, float]]:
-        """Shapes and weights of each net for steps back in float64, and the exponent of W2's."""
-        sizes = self.hidden, self.x.shape[2]
-        double = np.dtype(np.float64)
-        states, inputs = (panels.panel_for(size, self.team_size, double) for size in sizes)
-        w1, w2 = (weight.astype(double) for weight in self.weights[:2])
-        _, power = np.frexp(abs(w2).max(axis=(1, 2)))
-        w2 = np.ldexp(w2, -power[:, None, None])
-        w1, w2 = panels.packed(w1, inputs), panels.packed(w2, states)
-        return [((states, inputs), w1[k], w2[k], float(power[k])) for k in range(len(w1))]
-
     def predict(self, states: FloatArray, y: FloatArray) -> None:
         """Predictions into y (K, B, T, O)."""
         panel, outputs = self.shapes[2], y.shape[3]
@@ -277,13 +197,13 @@ class Layers:
                 rows = self.rows(part)
                 layer.predict(
                     panel, self.packed_output[part.net], view(states[part.net, :, start:]),
-                    self.hidden, outputs, rows, self._ends(rows, start, steps), self.weights.w2,
+                    self.hidden, outputs, rows, self.ends(rows, start, steps), self.weights.w2,
                     view(y[part.net, :, start:]),
                 )  # fmt: skip
 
             run(call, self.parts, self.workers)
 
-    def _starts(
+    def starts(
         self, h: dict[Part, FloatArray], starts: range, steps: int
     ) -> list[dict[Part, FloatArray]]:
         """States before each slice, from those before the first."""
@@ -294,13 +214,16 @@ class Layers:
                 self._advance(h, start, steps, None)
         return kept
 
-    def _replay(
-        self, part: Part, h: FloatArray, start: int, steps: int
-    ) -> tuple[NDArray[np.int64], int, FloatArray, FloatArray, FloatArray]:
-        """Ends of a part's sequences in a slice, the stride, states, derivatives, inputs."""
+    def chunk(self, each: bool) -> int:
+        """Steps whose sums are in the own type: a power of two, as a slice is of whole chunks."""
+        return SAMPLES if each else max(1, SAMPLES >> (self.team_size - 1).bit_length())
+
+    def replay(
+        self, part: Part, h: FloatArray, start: int, steps: int, stride: int
+    ) -> tuple[NDArray[np.int64], FloatArray, FloatArray, FloatArray]:
+        """Ends of a part's sequences in a slice, and its states, derivatives and inputs."""
         rows, inputs = self.rows(part), self.x.shape[2]
-        ends = self._ends(rows, start, steps)
-        stride = panels.row_stride(self.hidden, self.x.dtype)
+        ends = self.ends(rows, start, steps)
         block, longest = len(rows) * stride, int(ends[0])
         sizes = (longest + 1) * block, longest * block, longest * len(rows) * (inputs + 1)
         # A vector may reach behind the last number.
@@ -309,21 +232,20 @@ class Layers:
             self.activation, self.shapes[0], self.packed[part.net], view(self.x[:, start:]),
             inputs, rows, ends, stride, h, *room,
         )  # fmt: skip
-        return ends, stride, room[0], room[1], room[2]
+        return ends, room[0], room[1], room[2]
 
     def _advance(
         self, h: dict[Part, FloatArray], start: int, steps: int, states: FloatArray | None
     ) -> None:
         """Lead the states of some parts on over some steps."""
         x, inputs = view(self.x[:, start:]), self.x.shape[2]
-        stride = panels.row_stride(self.hidden, self.x.dtype)
 
         def call(part: Part) -> None:
             rows, state = self.rows(part), h[part]
             out = view(state[:, None] if states is None else states[part.net, :, start:])
             layer.forward(
                 self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows,
-                self._ends(rows, start, steps), stride, state, states is not None, out,
+                self.ends(rows, start, steps), self.stride, state, states is not None, out,
             )  # fmt: skip
 
         run(call, list(h), self.workers)
@@ -344,20 +266,19 @@ class Layers:
     ) -> None:
         """Walk the gradients of some parts back over some steps."""
         inputs, outputs = self.x.shape[2], self.weights.w3.shape[1]
-        # A power of two, as a slice is of whole chunks.
-        chunk = SAMPLES if each else max(1, SAMPLES >> (self.team_size - 1).bit_length())
+        chunk = self.chunk(each)
 
         def call(part: Part) -> None:
             rows = self.rows(part)
             own = rows if each else slice(part.team % MOST_SUMS, part.team % MOST_SUMS + 1)
             mine = Sums(*(array[part.net, own] for array in sums))
             into = view(self.x if dx is None else dx[part.net, :, start:])
-            ends, stride, hs, slopes, xs = self._replay(part, h[part], start, steps)
+            ends, hs, slopes, xs = self.replay(part, h[part], start, steps, self.stride)
             layer.retreat(
                 self.shapes, self.packed_output[part.net], self.packed_back[part.net], hs, slopes,
-                xs, self.activation.name in BOUNDED, inputs, outputs, rows, ends, stride, chunk,
-                each, fused, view(upstream[part.net, :, start:]), want_upstream, dh[part], mine,
-                into, dx is not None,
+                xs, self.activation.name in BOUNDED, inputs, outputs, rows, ends, self.stride,
+                chunk, each, fused, view(upstream[part.net, :, start:]), want_upstream, dh[part],
+                mine, into, dx is not None,
             )  # fmt: skip
             if each:
                 for array, found in zip(sums, mine, strict=True):
@@ -365,7 +286,8 @@ class Layers:
 
         run(call, list(h), workers)
 
-    def _ends(self, rows: NDArray[np.int64], start: int, steps: int) -> NDArray[np.int64]:
+    def ends(self, rows: NDArray[np.int64], start: int, steps: int) -> NDArray[np.int64]:
+        """Where sequences end in a slice."""
         return np.clip(self.lengths[rows] - start, 0, min(steps, self.x.shape[1] - start))
 
     @property
@@ -375,14 +297,11 @@ class Layers:
         of_unit = self.hidden + inputs + outputs + ACTIVATION_WORK
         return int(CALL_WORK // (self.hidden * of_unit * self.team_size))
 
-    def _slice(self, sums: Sums | None) -> tuple[int, int]:
-        """Steps of a slice and threads that keep to the budget."""
+    def slice(self, held: int, stride: int) -> tuple[int, int]:
+        """Steps of a slice and threads that keep to the budget, beside so many bytes."""
         hidden, lines = self.hidden, self.team_size
         inputs, outputs, size = self.weights.w1.shape[2], self.weights.w3.shape[1], self.x.itemsize
-        stride = panels.row_stride(hidden, self.x.dtype)
         step = lines * size * (2 * stride + inputs + 1 + outputs)
-        # With what they are unpacked to.
-        held = 0 if sums is None else 2 * sum(array.nbytes for array in sums)
         total = self.x.shape[1]
 
         def needed(steps: int, workers: int) -> int:

@@ -205,6 +205,69 @@ def test_layers_match_mpmath_at_extreme_w2(activation, steps, dtype):
                         assert mp.log(ratio) <= bound, (w2, name)
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("gain", [0.05, 4.0])
+def test_sums_of_a_batch_whose_sequences_are_worlds_apart(gain, activation, dtype):
+    """Vanishing, exploding, saturated, late and short ones: each alone, and all in one sum."""
+    hidden, steps, lengths = 5, 60, [60, 60, 60, 21, 60]
+    rng = np.random.default_rng(11)
+    weights = (
+        rng.standard_normal((hidden, 1)),
+        gain * rng.standard_normal((hidden, hidden)) / np.sqrt(hidden),
+        rng.standard_normal(hidden) / 10,
+    )
+    net = fastrnn.RNN(*(w.astype(dtype) for w in weights), activation=activation)
+    x = rng.standard_normal((len(lengths), steps, 1)).astype(dtype)
+    x[2] *= 1e4
+    up = rng.standard_normal((len(lengths), steps, hidden)).astype(dtype)
+    up[1, :-1] = 0
+    up[4, ::3] *= 1e-12
+    options = {"wrt": NAMES, "scaled": True, "lengths": lengths}
+    states = fastrnn.forward(net, x, scaled=True, lengths=lengths)
+    each = fastrnn.backward(net, x, up, per_sequence=True, **options)
+    every = fastrnn.backward(net, x, up, **options)
+    sums = {name: [0, 0] for name in NAMES[:3]}
+    with mp.workdps(exact.DIGITS):
+        for i, length in enumerate(lengths):
+            values, sizes, rounding = layer_truth(net, x[i, :length], states[i], up[i, :length])
+            error = mp.expm1(tolerances.C * tolerances.eps(dtype) * rounding)
+            for name in NAMES:
+                ours = getattr(each, name)[i]
+                for index in np.ndindex(values[name].shape):
+                    difference = abs(number(ours[index]) - values[name][index])
+                    assert difference <= error * sizes[name][index], (i, name)
+            for name, found in sums.items():
+                found[0] = found[0] + values[name]
+                found[1] = found[1] + error * sizes[name]
+        for name, (value, error) in sums.items():
+            for index in np.ndindex(value.shape):
+                difference = abs(number(getattr(every, name)[index]) - value[index])
+                assert difference <= error[index], name
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_a_layer_has_the_same_bits_alone_and_beside_the_saturated(dtype):
+    rng = np.random.default_rng(2)
+    net = fastrnn.RNN(
+        *(rng.standard_normal(shape).astype(dtype) for shape in ((8, 2), (8, 8), (8,)))
+    )
+    x = rng.standard_normal((6, 200, 2)).astype(dtype)
+    x[1], x[4] = 1e5 * x[1], np.nan
+    up = rng.standard_normal((6, 200, 8)).astype(dtype)
+    grads = [
+        fastrnn.backward(net, xs, ups, wrt=NAMES, scaled=True, per_sequence=True)
+        for xs, ups in [(x, up), *((x[i : i + 1], up[i : i + 1]) for i in range(6))]
+    ]
+    for name in NAMES:
+        every, *alone = (getattr(grad, name) for grad in grads)
+        for i, one in enumerate(alone):
+            assert every[i].mantissa.tobytes() == one[0].mantissa.tobytes(), (name, i)
+            assert every[i].exponent.tobytes() == one[0].exponent.tobytes(), (name, i)
+        assert np.isnan(every[4].mantissa).all()
+        assert np.isfinite(every[[0, 1, 2, 3, 5]].mantissa).all()
+
+
 def layer_truth(net, x, states, up):
     """As `gradients`, of a layer; sizes are those of |W2| and of absolute terms throughout."""
     steps, hidden = up.shape
@@ -236,6 +299,19 @@ def layer_truth(net, x, states, up):
     for found in (values, sizes):
         found["x"] = np.array(found["x"], object)
     return values | {"h0": carried}, sizes | {"h0": size}, rounding
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_cancellation_of_a_layer(dtype):
+    """Of a layer without feedback, whose terms are known: every product of dz = dh and x."""
+    rng = np.random.default_rng(4)
+    net = fastrnn.RNN(np.ones((4, 2), dtype), np.zeros((4, 4), dtype), activation="identity")
+    x, dh = (rng.standard_normal((7, 30, size)).astype(dtype) for size in (2, 4))
+    grad = fastrnn.backward(net, x, dh, scaled=True)
+    terms = np.einsum("bth,btf->bthf", dh, x, dtype=np.float64)
+    left = abs(terms.sum(axis=(0, 1))) / abs(terms).sum(axis=(0, 1))
+    # Each of the two sums is of 210 terms.
+    np.testing.assert_allclose(grad.cancellation.w1, left, atol=2 * 210 * np.finfo(dtype).eps)
 
 
 def test_cancellation_tells_how_many_digits_are_gone():

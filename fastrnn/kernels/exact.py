@@ -3,8 +3,7 @@
 Scalar neurons are layers of one unit here. States are rounded to the net's own type and have, as
 far as it reaches, the bits of `neuron` and `layer`; what follows from them is in float64.
 
-Sizes: K nets of a bank, B sequences, T steps, F inputs, H hidden units, O outputs. ``block`` is
-the (first net, last net, first sequence, last sequence) a call works on.
+Sizes: K nets of a bank, B sequences, T steps, F inputs, H hidden units, O outputs.
 
     f         activation             w1, w2, b, w3, b3   (K,H,F) (K,H,H) (K,H) (K,O,H) (K,O)
     x         (B, T, F), any strides                h0   (K, B, H)
@@ -30,14 +29,13 @@ LEAST_EXPONENT = -1100.0
 
 
 @kernel
-def forward(f, w1, w2, b, x, h0, lengths, block, keep, states, powers, last, last_powers):
+def forward(f, w1, w2, b, x, h0, lengths, keep, states, powers, last, last_powers):
     """States (K, B, T, H) where ``keep``, and always the last state (K, B, H)."""
-    first_net, last_net, first_sequence, last_sequence = block
     hidden, number = w2.shape[1], w2.dtype
     h, z = np.empty(hidden, number), np.empty(hidden, number)
     h_powers, z_powers, work = np.empty(hidden), np.empty(hidden), np.empty(3, number)
-    for k in range(first_net, last_net):
-        for i in range(first_sequence, last_sequence):
+    for k in range(h0.shape[0]):
+        for i in range(h0.shape[1]):
             _start(h0[k, i], h, h_powers)
             for t in range(lengths[i]):
                 _step(f, w1[k], w2[k], b[k], x[i, t], h, h_powers, z, z_powers, work)
@@ -49,8 +47,8 @@ def forward(f, w1, w2, b, x, h0, lengths, block, keep, states, powers, last, las
 
 @kernel
 def backward(
-    f, w1, w2, b, w3, b3, x, h0, lengths, tile, block, fused, upstream, dlast, want_sums,
-    loss, dw1, dw2, db, dw3, db3, dx, dx_powers, dh0, dh0_powers, want_dx,
+    f, w1, w2, b, w3, b3, x, h0, lengths, tile, fused, upstream, dlast, want_sums, loss, dw1, dw2,
+    db, dw3, db3, dx, dx_powers, dh0, dh0_powers, want_dx,
 ):  # fmt: skip
     """Pull a gradient of the states back to the weights, h0 (K, B, H) and x (K, B, T, F).
 
@@ -59,7 +57,6 @@ def backward(
     half the sum of the squares of W3 h_t + b3 - y_t (h_t - y_t without a read-out), added to
     ``loss``. Sums (K, B, ..., SUM) are those of each sequence, left alone unless ``want_sums``.
     """
-    first_net, last_net, first_sequence, last_sequence = block
     hidden, number = w2.shape[1], w2.dtype
     tiles = max(1, (x.shape[1] + tile - 1) // tile)
     starts, start_powers = np.empty((tiles, hidden), number), np.empty((tiles, hidden))
@@ -70,8 +67,8 @@ def backward(
     )  # fmt: skip
     input_row, input_powers = np.empty(x.shape[2]), np.empty(x.shape[2])
     work, total = np.empty(3, number), np.empty(SUM)
-    for k in range(first_net, last_net):
-        for i in range(first_sequence, last_sequence):
+    for k in range(h0.shape[0]):
+        for i in range(h0.shape[1]):
             length = lengths[i]
             _start(h0[k, i], before[0], powers[0])
             for t in range(length):

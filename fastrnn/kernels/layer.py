@@ -206,7 +206,7 @@ def retreat(
             )  # fmt: skip
             dh_t = z
         elif fused or want_upstream:
-            _load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
+            load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
             if fused:
                 add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
                 if s % LOSS_STEPS == 0:
@@ -267,7 +267,7 @@ def _pull_outputs(
 
 
 @kernel
-def _load_step(panel, array, view, s, rows, active, into, stride, hidden):
+def load_step(panel, array, view, s, rows, active, into, stride, hidden):
     """Rows of one step of an array."""
     for r in range(active):
         at = rows[r] * view[1] + s * view[2]

@@ -1,124 +1,511 @@
 """A hidden layer back through time in numbers of any magnitude: rows m * 2**e, an e a sequence.
 
-The walk is that of `layer.retreat` along what `layer.replay` left behind, without the sums. What is
-pulled back is in float64, and every step each sequence's row is brought near 1 again. Numbers of
-one row may differ by several hundred binades; where one would be lost beside the others, the
-sequence is marked as ``outside`` and its results are void: see ``exact``.
+The walk is that of `layer.retreat` along what `layer.replay` left behind. What is pulled back is
+in the states' own type, and a sequence's row is brought near 1 where it drifts from there.
+Numbers of one row may differ by as many binades as the type reaches; where one would be lost
+beside the others, the sequence is marked as ``outside`` and its results are void: see ``exact``.
+
+Weights' gradients are sums over the samples of a chunk, as in `layer`, at the exponent of the
+largest, and beside them those of absolute terms; see ``tables``.
 """
 
 import math
 
 import numpy as np
 
-from fastrnn.kernels.activations import is_homogeneous
-from fastrnn.kernels.blocks import integers, numbers
-from fastrnn.kernels.jit import kernel
-from fastrnn.kernels.memory import get, load, load_double, numbers_at, put, store
+from fastrnn.kernels.blocks import integers, numbers, sequence
+from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.layer import load_step
+from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
+from fastrnn.kernels.neuron_scaled import NO_POWER
+from fastrnn.kernels.panels import MOST_ROWS
 from fastrnn.kernels.powers import normalise
-from fastrnn.kernels.products import affine, copy_row, of_packed, panel_width
-from fastrnn.kernels.simd import any_lane, lane, like, maximum, ordered_sum, where
+from fastrnn.kernels.products import add_outer, affine, copy_row, of_packed, panel_width
+from fastrnn.kernels.rows import clear_between
+from fastrnn.kernels.simd import (
+    any_lane,
+    first_lanes,
+    fma,
+    lane,
+    like,
+    maximum,
+    minimum,
+    ordered_sum,
+    where,
+)
+from fastrnn.kernels.tables import SIZES, TERMS, settle
 
-# What a derivative in float32 and in float64 is at least, so that all its digits are there.
-LEAST_SLOPE_32, LEAST_SLOPE_64 = 2.0**-100, 2.0**-900
-# What dz is at least where a row's largest is near 1: times weights it is still a number.
-LEAST_DZ = 2.0**-400
+# What a number near 1 is multiplied with, or what comes of it, is at least so large, in float32
+# and in float64: then all its digits are there.
+LEAST_32, LEAST_64 = 2.0**-100, 2.0**-960
+# Factors of which one is at least the first and the other the second have such a product.
+LOW_STATE_32, LOW_STATE_64 = 2.0**-40, 2.0**-400
+LOW_DZ_32, LOW_DZ_64 = LEAST_32 / LOW_STATE_32, LEAST_64 / LOW_STATE_64
+# A row is brought near 1 where its largest number is this far from there, or 1 over it.
+DRIFT_32, DRIFT_64 = 2.0**20, 2.0**60
+# Terms may be so many binades above or below the exponent of what is not yet settled.
+HEADROOM_32, HEADROOM_64 = 20.0, 100.0
+# What is upstream may be so many binades above the exponent of what is carried.
+REACH_32, REACH_64 = 40.0, 300.0
+W1, W2, W3 = 0, 1, 2
+
+
+@part
+def _of_type(array, single, double):
+    return single if array.itemsize == 4 else double
 
 
 @kernel
 def pull(
-    f, panels, w1, w2, w2_power, slopes, slope_stride, rows, ends, stride, dh, powers, outside,
-    inputs, mantissas, exponents, like_x,
+    lines, panels, readout, back, shifts, leasts, hs, slopes, xs, inputs, outputs, rows, ends,
+    stride, chunk, each, fused, upstream, want_upstream, dh, dh_powers, sums, want_sums, mantissas,
+    exponents, want_dx, outside,
 ):  # fmt: skip
-    """Pull dh * 2**powers (R, H) and (R,) back to x and to the state before the first step.
+    """Pull dh * 2**dh_powers (R, H) and (R,) back to x and to the state before the first step.
 
-    ``w1`` (H, F) and ``w2`` (H, H) are packed in float64, the latter 2**w2_power times as large.
-    The gradient of x goes into the views ``mantissas`` and ``exponents`` (B, T, F).
+    As `layer.retreat`, whose names these are. Where f is made of ``lines`` it hands on what is
+    too small to be a float, and its derivative may be 0. Weights in ``back`` are divided by
+    2**shifts, which brings their largest near 1; ``leasts`` are the smallest of them, but for 0.
+    The gradient of x goes into the views ``mantissas`` and ``exponents`` (B, T, F). Sequences
+    marked on entry are left alone and add nothing.
     """
-    panel, input_panel = panels
-    out, power_out = numbers_at(mantissas[0], like_x), numbers_at(exponents[0], dh)
+    panel, input_panel, output_panel, sum_panel = panels
+    target, out = numbers_at(upstream[0], dh), numbers_at(mantissas[0], dh)
+    power_out = numbers_at(exponents[0], dh_powers)
     count, hidden = dh.shape
-    width, input_width, block = panel_width(panel), panel_width(input_panel), count * stride
-    g, dz, row = numbers(dh, block + 8), numbers(dh, block + 8), numbers(dh, count * inputs)
-    zeros, offsets = numbers(dh, max(hidden, inputs)), integers(count)
-    for array in (g, dz, zeros):
+    width, input_width = panel_width(panel), panel_width(input_panel)
+    n, steps, block, line = lanes_of(dh), ends[0], count * stride, inputs + 1
+    least, reach = _of_type(dh, LEAST_32, LEAST_64), _of_type(dh, REACH_32, REACH_64)
+    columns = (hidden + panel_width(sum_panel) - 1) // panel_width(sum_panel)
+    columns *= panel_width(sum_panel)
+    joined = fused or want_upstream
+    up_power = shifts[W3] if fused and outputs > 0 else 0.0
+    g, ups, row = numbers(dh, block + n), numbers(dh, block + n), numbers(dh, count * inputs)
+    errors = numbers(dh, steps * count * outputs)
+    zeros = numbers(dh, max(hidden, inputs))
+    powers, factors, factor_powers = (
+        np.empty(steps * count), np.ones(count), np.zeros(count),
+    )  # fmt: skip
+    # Absolute values of a chunk, and the exponents of what is not yet settled of each table.
+    sizes = (
+        numbers(dh, chunk * block + n), numbers(dh, (chunk + 1) * block + n),
+        numbers(dh, chunk * count * line), numbers(dh, chunk * count * outputs),
+    )  # fmt: skip
+    open_powers, doubts = np.full(count, NO_POWER), np.zeros(count, np.uint8)
+    scratch = numbers(dh, (MOST_ROWS + 1) * panel_width(sum_panel))
+    offsets, error_offsets, units = (
+        integers(count), integers(count), sequence(max(hidden, line, outputs)),
+    )  # fmt: skip
+    for array in (g, ups, zeros, scratch):
         array[:] = 0.0
     for r in range(count):
-        offsets[r] = r * stride
+        offsets[r], error_offsets[r] = r * stride, r * outputs
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
-        _bring_near_one(g, r * stride, hidden, powers, r, outside)
+        largest = _largest(g, r * stride, hidden)
+        if largest == 0.0:
+            dh_powers[r] = up_power
+        elif not _bring_near_one(g, r * stride, hidden, largest, dh_powers, r):
+            outside[r] = 1
     active = 0
-    for s in range(ends[0] - 1, -1, -1):
+    for s in range(steps - 1, -1, -1):
         while active < count and ends[active] > s:
             active += 1
+        at, error_at = s * block, s * count * outputs
+        if fused and outputs > 0:
+            _find_errors(
+                panel, output_panel, readout, back, leasts, hs, at + block, offsets, hidden, stride,
+                target, upstream, s, rows, active, each, errors, error_offsets, error_at, outputs,
+                zeros, ups, sums, outside,
+            )  # fmt: skip
+        elif joined:
+            load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
+            if fused:
+                _subtract_targets(hs, at + block, ups, active, hidden, stride, each, sums, outside)
         for r in range(active):
-            at = (s * count + r) * slope_stride
-            if _times_slopes(f, g, r * stride, slopes, at, hidden, dz):
-                outside[r] = 1
-        inner = (of_packed(dz, offsets, 0, 1, w1, 0, hidden, input_width),)
-        affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
-        for r in range(active):
-            for i in range(inputs):
-                value, shift = normalise(get(row, r * inputs + i))
-                put(out, rows[r] * mantissas[1] + s * mantissas[2] + i * mantissas[3], value)
-                to = rows[r] * exponents[1] + s * exponents[2] + i * exponents[3]
-                put(power_out, to, powers[r] + shift if value != 0.0 else 0.0)
-        inner = (of_packed(dz, offsets, 0, 1, w2, 0, hidden, width),)
+            here, own = s * count + r, at + r * stride
+            if not outside[r]:
+                if joined:
+                    distance = up_power - dh_powers[r]
+                    if distance > reach:
+                        outside[r] |= not _join(g, ups, r * stride, hidden, dh_powers, r, up_power)
+                        distance = up_power - dh_powers[r]
+                    if distance != factor_powers[r]:
+                        factor_powers[r] = distance
+                        factors[r] = math.ldexp(1.0, int(max(distance, -2000.0)))
+                lost, doubtful, far, some = _times_slopes(
+                    lines, g, ups, r * stride, joined, factors[r], slopes, own, hidden
+                )
+                powers[here] = dh_powers[r] if some else NO_POWER
+                if doubtful and s + 1 < ends[r]:
+                    smallest = _smallest(slopes, own + block, hidden)
+                    lost = lost or smallest * leasts[W2] < least
+                if some and far:
+                    largest = _largest(slopes, own, hidden)
+                    lost = lost or not _bring_near_one(slopes, own, hidden, largest, powers, here)
+                outside[r] |= lost
+            if outside[r]:
+                clear_between(slopes, own, own + stride)
+                powers[here] = NO_POWER
+        for r in range(active, count):
+            powers[s * count + r] = NO_POWER
+        if active < count:
+            clear_between(slopes, at + active * stride, at + block)
+        if want_dx:
+            inner = (of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, input_width),)
+            affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
+            for r in range(active):
+                power = powers[s * count + r] + shifts[W1]
+                doubtful = False
+                for i in range(inputs):
+                    value, shift = normalise(get(row, r * inputs + i))
+                    doubtful = doubtful or abs(get(row, r * inputs + i)) < least
+                    put(out, rows[r] * mantissas[1] + s * mantissas[2] + i * mantissas[3], value)
+                    to = rows[r] * exponents[1] + s * exponents[2] + i * exponents[3]
+                    put(power_out, to, power + shift if value != 0.0 else 0.0)
+                if doubtful and not outside[r]:
+                    smallest = _smallest(slopes, at + r * stride, hidden)
+                    outside[r] |= smallest * leasts[W1] < least
+        inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
         affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
         for r in range(active):
-            powers[r] += w2_power
-            _bring_near_one(g, r * stride, hidden, powers, r, outside)
+            power = powers[s * count + r]
+            dh_powers[r] = power + shifts[W2] if power > NO_POWER else up_power
+        if s % chunk == 0 and (want_sums or lines):
+            length = min(chunk, steps - s)
+            for r in range(count):
+                _measure_states(
+                    lines, hs, xs, errors, s, length, r, count, hidden, stride, line,
+                    outputs if fused else 0, sizes, each, doubts, outside,
+                )  # fmt: skip
+            if want_sums:
+                for own in range(count if each else 1):
+                    _add_chunk(
+                        sum_panel, inputs, outputs if fused else 0, hidden, columns, units, s,
+                        length, own,
+                        count, each, stride, hs, slopes, xs, errors, powers, sizes, scratch, sums,
+                        open_powers, doubts, outside,
+                    )  # fmt: skip
+    for r in range(active):
+        if not outside[r] and _any_below(g, r * stride, hidden, least):
+            outside[r] |= _smallest(slopes, r * stride, hidden) * leasts[W2] < least
+    if want_sums:
+        for own in range(count if each else 1):
+            good = _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least)
+            good &= settle(sums.loss[own], 1, 0.0, False, least)
+            size = outputs * columns if fused else 0
+            good &= settle(sums.w3[own], size, 0.0, doubts[own] > 0, least)
+            good &= settle(sums.b3[own], outputs, 0.0, False, least)
+            if not good:
+                _mark(outside, own, each)
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
 
 @kernel
-def _times_slopes(f, g, at, slopes, slopes_at, hidden, dz):
-    """dz = g f' of a row; whether digits are lost."""
-    least = LEAST_SLOPE_32 if slopes.itemsize == 4 else LEAST_SLOPE_64
-    lost = False
-    for v in range(0, hidden - hidden % 8, 8):
-        slope, dh = load_double(slopes, slopes_at + v), load(g, at + v)
-        product = dh * slope
-        store(dz, at + v, product)
+def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
+    """dz = (g + factor ups) f' of a row, over its f'.
+
+    Whether digits are lost; whether some g is so small that they may have been lost before;
+    whether the largest dz is far from 1; and whether any is not 0.
+    """
+    n = lanes_of(g)
+    least, drift = _of_type(g, LEAST_32, LEAST_64), _of_type(g, DRIFT_32, DRIFT_64)
+    zero = like(load(g, at), 0.0)
+    one = like(zero, 1.0)
+    tops = nothing = lost = doubtful = zero
+    for v in range(0, hidden, n):
+        carried, slope = load(g, at + v), load(slopes, slopes_at + v)
+        total = carried
+        small = where(abs(carried) < least, one, zero)
+        doubtful = doubtful + where(first_lanes(carried, hidden - v), small, zero)
+        if joined:
+            up = load(ups, at + v)
+            total = fma(up, like(up, factor), carried)
+            small = where(abs(up * like(up, factor)) < least, one, zero)
+            small = where(abs(total) < least, small, zero)
+            lost = lost + where(up != 0.0, small, zero)
+        dz = total * slope
+        store(slopes, slopes_at + v, dz)
         # Of a 0 nothing can be lost; a derivative of 0 is one only where f is made of lines.
-        some = where(dh != 0.0, like(dh, 1.0), 0.0)
-        if is_homogeneous(f):
-            some = where(slope != 0.0, some, 0.0)
-        enough = where(slope >= least, where(abs(product) >= LEAST_DZ, some, 0.0), 0.0)
-        lost = lost or any_lane(some != enough)
-    for i in range(hidden - hidden % 8, hidden):
-        slope, dh = np.float64(get(slopes, slopes_at + i)), get(g, at + i)
-        product = dh * slope
-        put(dz, at + i, product)
-        if dh != 0.0 and not (is_homogeneous(f) and slope == 0.0):
-            lost = lost or not (slope >= least and abs(product) >= LEAST_DZ)
-    return lost
+        enough = where(abs(dz) >= least, where(slope >= least, one, zero), zero)
+        enough = where(total != 0.0, enough, one)
+        if lines:
+            enough = where(slope != 0.0, enough, one)
+        lost = lost + (one - enough)
+        tops, nothing = maximum(tops, abs(dz)), nothing + 0.0 * dz
+    lost = where(nothing == 0.0, lost, one)
+    far = any_lane(tops > drift) or not any_lane(tops >= 1.0 / drift)
+    return any_lane(lost > 0.0), any_lane(doubtful > 0.0), far, any_lane(tops > 0.0)
 
 
 @kernel
-def _bring_near_one(g, at, hidden, powers, r, outside):
-    """A row times a power of two, which goes to its exponent."""
-    whole = hidden - hidden % 8
-    tops = nothing = like(load(g, at), 0.0)
-    for v in range(at, at + whole, 8):
-        size = abs(load(g, v))
-        # Zero times what is infinite or NaN is NaN.
-        tops, nothing = maximum(tops, size), nothing + 0.0 * size
+def _largest(array, at, hidden):
+    """The largest absolute value of a row; NaN where some number is none."""
+    tops = nothing = like(load(array, at), 0.0)
+    for v in range(at, at + hidden, lanes_of(array)):
+        tops, nothing = maximum(tops, abs(load(array, v))), nothing + 0.0 * load(array, v)
     largest = ordered_sum(nothing)
-    for i in range(8):
-        largest = max(largest, lane(tops, i))
-    for i in range(at + whole, at + hidden):
-        largest = max(largest, abs(get(g, i))) + 0.0 * get(g, i)
+    for i in range(lanes_of(array)):
+        largest = max(largest, lane(tops, i)) + 0.0 * largest
+    return np.float64(largest)
+
+
+@kernel
+def _smallest(array, at, hidden):
+    """The smallest absolute value of a row but for 0."""
+    bottoms = like(load(array, at), np.inf)
+    for v in range(at, at + hidden, lanes_of(array)):
+        size = abs(load(array, v))
+        bottoms = minimum(bottoms, where(size > 0.0, size, np.inf))
+    smallest = np.inf
+    for i in range(lanes_of(array)):
+        smallest = min(smallest, np.float64(lane(bottoms, i)))
+    return smallest
+
+
+@kernel
+def _any_below(array, at, hidden, bound):
+    """Whether some absolute value of a row is smaller."""
+    found = False
+    for v in range(0, hidden, lanes_of(array)):
+        size = where(first_lanes(load(array, at), hidden - v), abs(load(array, at + v)), np.inf)
+        found = found or any_lane(size < bound)
+    return found
+
+
+@kernel
+def _bring_near_one(array, at, hidden, largest, powers, r):
+    """A row times a power of two, which goes to its exponent; whether no digit is lost."""
     if not np.isfinite(largest):
-        outside[r] = 1
-        return
-    if largest == 0.0:
-        return
+        return False
     _, shift = normalise(largest)
     powers[r] += shift
-    down = math.ldexp(1.0, -int(shift))
-    scale = like(tops, down)
-    for v in range(at, at + whole, 8):
-        store(g, v, load(g, v) * scale)
-    for i in range(at + whole, at + hidden):
-        put(g, i, get(g, i) * down)
+    return _scale_row(array, at, hidden, math.ldexp(1.0, -int(shift)))
+
+
+@kernel
+def _scale_row(array, at, hidden, factor):
+    """A row times a power of two; whether no digit is lost."""
+    least = _of_type(array, LEAST_32, LEAST_64)
+    good = True
+    for v in range(at, at + hidden, lanes_of(array)):
+        before = load(array, v)
+        after = before * like(before, factor)
+        store(array, v, after)
+        good = good and not any_lane(where(before != 0.0, abs(after), 1.0) < least)
+    return good
+
+
+@kernel
+def _join(g, ups, at, hidden, powers, r, up_power):
+    """Where ups is above g, bring g to the exponent of its largest; whether no digit is lost."""
+    largest = _largest(ups, at, hidden)
+    if largest == 0.0 or not np.isfinite(largest):
+        return largest == 0.0
+    _, shift = normalise(largest)
+    fall = powers[r] - (up_power + shift)
+    own = _largest(g, at, hidden)
+    if own > 0.0 and fall > 0.0:
+        return True
+    powers[r] = up_power + shift
+    if own == 0.0:
+        return True
+    least, down = _of_type(g, LEAST_32, LEAST_64), math.ldexp(1.0, int(max(fall, -2000.0)))
+    up_down = math.ldexp(1.0, -int(shift))
+    good = True
+    for v in range(at, at + hidden, lanes_of(g)):
+        before = load(g, v)
+        after = before * like(before, down)
+        store(g, v, after)
+        beside = abs(load(ups, v) * like(before, up_down))
+        some = where(before != 0.0, maximum(abs(after), beside), 1.0)
+        good = good and not any_lane(some < least)
+    return good
+
+
+@kernel
+def _find_errors(
+    panel, output_panel, readout, back, leasts, hs, at, offsets, hidden, stride, target, y, s,
+    rows, active, each, errors, error_offsets, error_at, outputs, zeros, ups, sums, outside,
+):  # fmt: skip
+    """Errors of one step's predictions, and ups = W3^T errors."""
+    least, low = _of_type(hs, LEAST_32, LEAST_64), _of_type(hs, LOW_DZ_32, LOW_DZ_64)
+    inner = (of_packed(hs, offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
+    affine(output_panel, active, outputs, readout.b3, 0, 0, inner, errors, error_at, outputs)
+    for r in range(active):
+        own = r if each else 0
+        for o in range(outputs):
+            e = error_at + r * outputs + o
+            error = get(errors, e) - get(target, rows[r] * y[1] + s * y[2] + o * y[3])
+            put(errors, e, error)
+            if not outside[r] and error != 0.0:
+                outside[r] |= not abs(error) >= low
+                _add_half(sums, own, np.float64(error) * np.float64(error))
+                sums.b3[own, TERMS, o] += error
+                sums.b3[own, SIZES, o] += abs(error)
+    clear_between(errors, error_at + active * outputs, error_at + rows.size * outputs)
+    inner = (
+        of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, panel_width(panel)),
+    )
+    affine(panel, active, hidden, zeros, 0, 0, inner, ups, 0, stride)
+    for r in range(active):
+        if not outside[r] and _any_below(ups, r * stride, hidden, least):
+            smallest = np.inf
+            for o in range(outputs):
+                size = abs(np.float64(get(errors, error_at + r * outputs + o)))
+                smallest = min(smallest, size) if size > 0.0 else smallest
+            outside[r] |= smallest * leasts[W3] < least
+
+
+@part
+def _add_half(sums, own, squares):
+    sums.loss[own, TERMS, 0] += 0.5 * squares
+    sums.loss[own, SIZES, 0] += 0.5 * squares
+
+
+@kernel
+def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
+    """Errors h - y over the targets."""
+    low = _of_type(hs, LOW_DZ_32, LOW_DZ_64)
+    n = lanes_of(hs)
+    for r in range(active):
+        small = False
+        for v in range(0, hidden, n):
+            i = r * stride + v
+            error = load(hs, at + i) - load(ups, i)
+            error = where(first_lanes(error, hidden - v), error, 0.0)
+            store(ups, i, error)
+            small = small or any_lane(where(error != 0.0, abs(error), 1.0) < low)
+        if not outside[r]:
+            outside[r] |= small
+            squares = like(load_double(ups, r * stride), 0.0)
+            # Behind the row are zeros.
+            for i in range(r * stride, r * stride + hidden, 8):
+                error = load_double(ups, i)
+                squares = fma(error, error, squares)
+            _add_half(sums, r if each else 0, ordered_sum(squares))
+
+
+@kernel
+def _measure_states(
+    lines, hs, xs, errors, s, length, r, count, hidden, stride, line, outputs, sizes, each, doubts,
+    outside,
+):  # fmt: skip
+    """Absolute states, inputs and errors of a sequence's chunk; what they may cost in digits."""
+    low = _of_type(hs, LOW_STATE_32, LOW_STATE_64)
+    _, states, inputs, misses = sizes
+    small = infinite = False
+    for q in range(length + 1):
+        for v in range(0, hidden, lanes_of(hs)):
+            h = load(hs, ((s + q) * count + r) * stride + v)
+            store(states, (q * count + r) * stride + v, abs(h))
+            small = small or any_lane(where(h != 0.0, abs(h), 1.0) < low)
+            infinite = infinite or any_lane(0.0 * h != 0.0)
+    for q in range(length):
+        for i in range(line):
+            x = get(xs, ((s + q) * count + r) * line + i)
+            put(inputs, (q * count + r) * line + i, abs(x))
+            small = small or (x != 0.0 and abs(x) < low)
+            infinite = infinite or not np.isfinite(x)
+        for o in range(outputs):
+            error = get(errors, ((s + q) * count + r) * outputs + o)
+            put(misses, (q * count + r) * outputs + o, abs(error))
+    if small:
+        doubts[r if each else 0] = 1
+    # What f passes on as it is may have been too small to be a float.
+    outside[r] |= infinite or (small and lines)
+    if outside[r]:
+        for q in range(length + 1):
+            at = (s + q) * count + r
+            clear_between(hs, at * stride, (at + 1) * stride)
+            clear_between(states, (q * count + r) * stride, (q * count + r + 1) * stride)
+        for q in range(length):
+            at, to = (s + q) * count + r, q * count + r
+            clear_between(xs, at * line, (at + 1) * line)
+            clear_between(inputs, to * line, (to + 1) * line)
+            clear_between(errors, at * outputs, (at + 1) * outputs)
+            clear_between(misses, to * outputs, (to + 1) * outputs)
+
+
+@kernel
+def _add_chunk(
+    panel, inputs, outputs, hidden, columns, units, s, length, own, count, each, stride, hs,
+    slopes, xs, errors, powers, sizes, scratch, sums, open_powers, doubts, outside,
+):  # fmt: skip
+    """Add the products of some samples, of one sequence or of all, to what is not yet settled."""
+    headroom = _of_type(hs, HEADROOM_32, HEADROOM_64)
+    low, least = _of_type(hs, LOW_DZ_32, LOW_DZ_64), _of_type(hs, LEAST_32, LEAST_64)
+    dz, states, xs_, misses = sizes
+    first, last = (own, own + 1) if each else (0, count)
+    every = count if each else 1
+    samples, step, line = length * (last - first), every * stride, inputs + 1
+    power = NO_POWER
+    for q in range(s, s + length):
+        for r in range(first, last):
+            power = max(power, powers[q * count + r])
+    if power > NO_POWER:
+        if abs(power - open_powers[own]) > headroom:
+            if not _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least):
+                _mark(outside, own, each)
+            open_powers[own] = power
+        for q in range(length):
+            for r in range(first, last):
+                at, to = ((s + q) * count + r) * stride, (q * count + r) * stride
+                if _take_sizes(
+                    slopes, at, hidden, powers[(s + q) * count + r] - open_powers[own], low, dz, to
+                ):
+                    doubts[own] = 1
+        for array, array_at, other, other_at, x, x_at, row in (
+            (slopes, s * count, hs, s * count, xs, s * count, TERMS),
+            (dz, 0, states, 0, xs_, 0, SIZES),
+        ):
+            add_outer(
+                panel, line, hidden, x, units, (x_at + first) * line, every * line, array,
+                (array_at + first) * stride, step, samples, scratch, sums.w1[own, row],
+            )  # fmt: skip
+            add_outer(
+                panel, hidden, hidden, array, units, (array_at + first) * stride, step, other,
+                (other_at + first) * stride, step, samples, scratch, sums.w2[own, row],
+            )  # fmt: skip
+    if outputs > 0:
+        for array, at, other, other_at, row in (
+            (errors, s * count, hs, (s + 1) * count, TERMS),
+            (misses, 0, states, count, SIZES),
+        ):
+            add_outer(
+                panel, outputs, hidden, array, units, (at + first) * outputs, every * outputs,
+                other, (other_at + first) * stride, step, samples, scratch, sums.w3[own, row],
+            )  # fmt: skip
+
+
+@kernel
+def _take_sizes(dz, at, hidden, distance, low, into, to):
+    """A row of dz to the exponent that is so far below its own; whether some are small there."""
+    factor = math.ldexp(1.0, int(max(distance, -2000.0)))
+    small = False
+    for v in range(0, hidden, lanes_of(dz)):
+        before = load(dz, at + v)
+        after = before * like(before, factor)
+        store(dz, at + v, after)
+        store(into, to + v, abs(after))
+        small = small or any_lane(where(before != 0.0, abs(after), 1.0) < low)
+    return small
+
+
+@kernel
+def _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least):
+    """Settle the sums of w1, b and w2; whether all digits are there."""
+    if open_powers[own] == NO_POWER:
+        return True
+    power, doubtful = open_powers[own], doubts[own] > 0
+    good = settle(sums.w1[own], line * columns, power, doubtful, least)
+    good &= settle(sums.w2[own], hidden * columns, power, doubtful, least)
+    return good
+
+
+@part
+def _mark(outside, own, each):
+    """Mark one sequence as outside, or all of a sum."""
+    for r in range(outside.size):
+        if r == own or not each:
+            outside[r] = 1

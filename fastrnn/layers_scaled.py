@@ -1,0 +1,235 @@
+"""Layers back through time in numbers of any magnitude: what `layers` does with plain floats."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.checks import FloatArray
+from fastrnn.kernels import BOUNDED, layer_scaled, panels
+from fastrnn.kernels.layer import PackedBack, Sums
+from fastrnn.kernels.neuron_scaled import NO_POWER
+from fastrnn.kernels.panels import LINE_BYTES
+from fastrnn.kernels.tables import LOST, POWER, SIZE, TABLE, VALUE, add_table
+from fastrnn.lanes import view
+from fastrnn.layers import MOST_SUMS, Layers, Part
+from fastrnn.memory import check_memory
+from fastrnn.threads import run
+
+Doubles = NDArray[np.float64]
+# 2**-2200 of a float64 is nothing beside any other.
+LEAST_SHIFT = -2200.0
+# Of a layer that hands states on as they are, weights below this may make numbers that are 0.
+LEAST_WEIGHT = {4: 2.0**-60, 8: 2.0**-560}
+
+
+class Pulled(NamedTuple):
+    """What is pulled back of a team, dh * 2**powers, and where it is void."""
+
+    dh: FloatArray  # (R, H)
+    powers: Doubles  # (R,)
+    outside: NDArray[np.uint8]  # (R,)
+
+
+class Back(NamedTuple):
+    """Weights of a net divided by powers of two, their exponents, and the least of them."""
+
+    weights: PackedBack
+    shifts: Doubles  # (3,)
+    leasts: Doubles  # (3,)
+
+
+class Total(NamedTuple):
+    """Sums (value, size) * 2**power, the size that of the absolute terms."""
+
+    value: Doubles
+    size: Doubles
+    power: Doubles
+
+    def add(self, index: tuple[int, int], other: Total) -> None:
+        """Add others to those of one index."""
+        # Nothing has no exponent.
+        own = np.where(self.size[index] == 0, other.power, self.power[index])
+        power = np.where(other.size == 0, own, other.power)
+        top = np.maximum(own, power)
+        mine, theirs = (
+            np.ldexp(1.0, np.maximum(p - top, LEAST_SHIFT).astype(np.int64)) for p in (own, power)
+        )
+        self.value[index] = self.value[index] * mine + other.value * theirs
+        self.size[index] = self.size[index] * mine + other.size * theirs
+        self.power[index] = top
+
+
+def pull(
+    own: Layers,
+    h0: FloatArray,
+    upstream: FloatArray,
+    dlast: FloatArray,
+    dx: tuple[FloatArray, Doubles],
+    dh0: tuple[FloatArray, Doubles],
+    *,
+    fused: bool,
+    each: bool,
+    want_sums: bool,
+    want_dx: bool,
+) -> tuple[dict[str, Total], NDArray[np.bool_]]:
+    """Sums (K, B or 1, ...) of the loss and of the weights' gradients, and what was outside (K, B).
+
+    Mantissas and exponents of the gradients of x (K, B, T, F) and h_0 (K, B, H) go into ``dx`` and
+    ``dh0``. Nets and sequences outside of the kernel's range add nothing; see there.
+    """
+    nets, batch_size, _ = h0.shape
+    outside = np.zeros((nets, batch_size), bool)
+    lines = own.activation.name not in BOUNDED
+    if lines:
+        outside |= _too_small(own)[:, None]
+    want_upstream = fused or any(upstream.strides) or bool(upstream[:1, :1, :1, :1].any())
+    if each:
+        tables = totals = _tables(own, (nets, batch_size))
+    else:
+        tables = _tables(own, (min(MOST_SUMS, len(own.parts)) if want_sums else 1,))
+        totals = _tables(own, (nets, 1))
+    stride = panels.row_stride(max(own.hidden, LINE_BYTES // own.x.itemsize), own.x.dtype)
+    chunk = own.chunk(each)
+    held = 2 * sum(array.nbytes for array in (*tables, *totals))
+    held += 2 * own.workers * own.team_size * (chunk + 1) * stride * own.x.itemsize
+    steps, workers = own.slice(held, stride)
+    starts = range(0, own.x.shape[1], steps)
+    backs = [_back(own, k) for k in range(nets)]
+
+    def retreat(wave: list[Part], places: dict[Part, int]) -> dict[Part, Pulled]:
+        h = {part: h0[part.net, own.rows(part)] for part in wave}
+        pulled = {
+            part: Pulled(
+                dlast[part.net, own.rows(part)].copy(),
+                np.zeros(len(own.rows(part))),
+                outside[part.net, own.rows(part)].astype(np.uint8),
+            )
+            for part in wave
+        }
+        kept = own.starts(h, starts, steps)
+        for start in reversed(starts):
+            before = kept.pop()
+
+            def call(
+                part: Part, start: int = start, before: dict[Part, FloatArray] = before
+            ) -> None:
+                sequences, found = own.rows(part), pulled[part]
+                place = places[part] if want_sums else 0
+                mine = Sums(
+                    *(
+                        array[part.net, sequences] if each else array[place : place + 1]
+                        for array in tables
+                    )
+                )
+                ends, hs, slopes, xs = own.replay(part, before[part], start, steps, stride)
+                into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
+                layer_scaled.pull(
+                    lines, own.shapes, own.packed_output[part.net],
+                    backs[part.net].weights, backs[part.net].shifts, backs[part.net].leasts, hs,
+                    slopes, xs, own.x.shape[2], own.weights.w3.shape[1], sequences, ends, stride,
+                    chunk, each, fused, view(upstream[part.net, :, start:]), want_upstream,
+                    found.dh, found.powers, mine, want_sums, *into, want_dx, found.outside,
+                )  # fmt: skip
+                if each:
+                    for array, sums in zip(tables, mine, strict=True):
+                        array[part.net, sequences] = sums
+
+            run(call, wave, workers)
+        return pulled
+
+    for first in range(0, len(own.parts), MOST_SUMS):
+        wave = own.parts[first : first + MOST_SUMS]
+        places = {part: place for place, part in enumerate(wave)}
+        again = wave
+        while again:
+            pulled = retreat(again, places)
+            again = []
+            for part, found in pulled.items():
+                sequences = own.rows(part)
+                dh0[0][part.net, sequences] = found.dh
+                dh0[1][part.net, sequences] = found.powers[:, None]
+                if want_sums and not each and (found.outside > outside[part.net, sequences]).any():
+                    # Its sums hold what is void: once more, without.
+                    again.append(part)
+                    for array in tables:
+                        array[places[part]] = _nothing(array[places[part]])
+                outside[part.net, sequences] |= found.outside > 0
+        if want_sums and not each:
+            for array, total in zip(tables, totals, strict=True):
+                for part, place in places.items():
+                    add_table(array[place], total[part.net, 0])
+                    array[place] = _nothing(array[place])
+    if each:
+        for array in tables:
+            array[outside] = _nothing(array[outside])
+    return (_found(own, totals) if want_sums else {}), outside
+
+
+def _too_small(own: Layers) -> NDArray[np.bool_]:
+    """Nets (K,) whose pre-activations may be too small to be floats."""
+    least = LEAST_WEIGHT[own.x.itemsize]
+    w1, w2, b = (abs(weight) for weight in own.weights[:3])
+    found = np.zeros(len(w2), bool)
+    for weight in (w1, w2, b):
+        axes = tuple(range(1, weight.ndim))
+        found |= ((weight > 0) & (weight < least)).any(axis=axes)
+    return found
+
+
+def _back(own: Layers, net: int) -> Back:
+    w1, w2, _, w3, _ = (weight[net] for weight in own.weights)
+    states, inputs, _, _ = own.shapes
+    shifts, leasts, packed = np.zeros(3), np.ones(3), []
+    for i, (weight, panel) in enumerate(((w1, inputs), (w2, states), (w3, states))):
+        size = abs(weight[weight != 0].astype(np.float64))
+        if size.size and np.isfinite(size).all():
+            shifts[i] = np.frexp(size.max())[1]
+            leasts[i] = np.ldexp(size.min(), -int(shifts[i]))
+        scaled = np.ldexp(weight, -int(shifts[i]))
+        packed.append(panels.packed(scaled, panel))
+    return Back(PackedBack(*packed), shifts, leasts)
+
+
+def _sizes(own: Layers) -> dict[str, int]:
+    """Components of each sum, in panels."""
+    inputs, outputs = own.weights.w1.shape[2], own.weights.w3.shape[1]
+    columns = panels.count(own.hidden, own.shapes[3]) * panels.width(own.shapes[3])
+    sizes = 1, (inputs + 1) * columns, own.hidden * columns, outputs * columns, outputs
+    return dict(zip(Sums._fields, sizes, strict=True))
+
+
+def _tables(own: Layers, rows: tuple[int, ...]) -> Sums:
+    """Tables (rows, TABLE, components), see `kernels.tables`."""
+    n, tables = LINE_BYTES // 8, []
+    for name, size in _sizes(own).items():
+        shape = (*rows, TABLE, -(-size // n) * n)
+        check_memory(f"d{name}", (2, *shape), np.float64, "fewer sequences or nets a call")
+        tables.append(_nothing(np.empty(shape)))
+    return Sums(*tables)
+
+
+def _nothing(table: Doubles) -> Doubles:
+    empty = np.zeros_like(table)
+    empty[..., POWER, :] = NO_POWER
+    return empty
+
+
+def _found(own: Layers, totals: Sums) -> dict[str, Total]:
+    """Totals in rows and columns."""
+    inputs, outputs = own.weights.w1.shape[2], own.weights.w3.shape[1]
+    inner = {"w1": inputs + 1, "w2": own.hidden, "w3": outputs}
+    found = {}
+    for (name, size), table in zip(_sizes(own).items(), totals, strict=True):
+        rows = table[..., VALUE, :] + table[..., LOST, :], table[..., SIZE, :], table[..., POWER, :]
+        parts = [row[..., :size] for row in rows]
+        if name in inner:
+            parts = [panels.unpacked(p, inner[name], own.hidden, own.shapes[3]) for p in parts]
+        found[name] = Total(*parts)
+    by_x = found["w1"]
+    found["w1"] = Total(*(p[..., :inputs, :].swapaxes(2, 3) for p in by_x))
+    found["b"] = Total(*(p[..., inputs, :] for p in by_x))
+    found["loss"] = Total(*(p[..., 0] for p in found["loss"]))
+    return found
