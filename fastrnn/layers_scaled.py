@@ -23,6 +23,8 @@ Doubles = NDArray[np.float64]
 LEAST_SHIFT = -2200.0
 # Of a layer that hands states on as they are, weights below this may make numbers that are 0.
 LEAST_WEIGHT = {4: 2.0**-60, 8: 2.0**-560}
+# The least float32 with all its digits.
+LEAST_FLOAT32 = 2.0**-126
 
 
 class Pulled(NamedTuple):
@@ -31,6 +33,19 @@ class Pulled(NamedTuple):
     dh: FloatArray  # (R, H)
     powers: Doubles  # (R,)
     outside: NDArray[np.uint8]  # (R,)
+
+    @classmethod
+    def start(
+        cls, dlast: FloatArray, outside: NDArray[np.bool_], dtype: np.dtype[np.floating]
+    ) -> Pulled:
+        """From gradients (R, H) of the last states, which may be of a larger type."""
+        if dlast.dtype == dtype:
+            return cls(dlast.copy(), np.zeros(len(dlast)), outside.astype(np.uint8))
+        size = abs(dlast)
+        _, powers = np.frexp(size.max(axis=1))
+        dh = np.ldexp(dlast, -powers[:, None])
+        lost = ((size > 0) & (abs(dh) < LEAST_FLOAT32)).any(axis=1)
+        return cls(dh.astype(dtype), powers.astype(float), (outside | lost).astype(np.uint8))
 
 
 class Back(NamedTuple):
@@ -102,10 +117,8 @@ def pull(
     def retreat(wave: list[Part], places: dict[Part, int]) -> dict[Part, Pulled]:
         h = {part: h0[part.net, own.rows(part)] for part in wave}
         pulled = {
-            part: Pulled(
-                dlast[part.net, own.rows(part)].copy(),
-                np.zeros(len(own.rows(part))),
-                outside[part.net, own.rows(part)].astype(np.uint8),
+            part: Pulled.start(
+                dlast[part.net, own.rows(part)], outside[part.net, own.rows(part)], own.x.dtype
             )
             for part in wave
         }

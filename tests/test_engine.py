@@ -18,7 +18,6 @@ from tests import cases
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     """Many blocks even for small jobs."""
-    monkeypatch.setattr(engine_scaled, "EXACT_WORK", 2000)
     monkeypatch.setattr(layers, "CALL_WORK", 2000)
     monkeypatch.setattr(lanes, "LANE_STEPS", 500)
 
@@ -55,7 +54,8 @@ def test_same_bits_of_a_layer_for_any_slice_of_time(dtype, per_sequence, monkeyp
             monkeypatch.setattr(layers, "SLICE_BYTES", size)
             states = fastrnn.forward(net, x, lengths=lengths)
             loss, grad = fastrnn.loss_and_grad(net, x, np.ones((50, 700, 2), dtype), **options)
-            arrays = states, loss, grad.w1, grad.w2, grad.w3, grad.x
+            influence = fastrnn.influence(net, x, lengths=lengths)
+            arrays = states, loss, grad.w1, grad.w2, grad.w3, grad.x, influence.mantissa
             results.add(tuple(array.tobytes() for array in arrays))
     assert len(results) == 1
 
@@ -73,7 +73,8 @@ def test_same_bits_for_any_tile(monkeypatch):
 
 
 def test_same_bits_of_a_layers_influence_for_any_tile(monkeypatch):
-    net = cases.layer(3)
+    # Weights too far apart for vectors: number by number.
+    net = fastrnn.RNN(np.eye(2), [[1e-300, 1e300], [0.0, 1e-300]], activation="identity")
     x = cases.inputs(net, 3, 300)
     results = set()
     for tile in (32, 64, 1000):
@@ -188,10 +189,6 @@ def test_every_lane_is_computed_once(kind, batch_size):
         own = engine.layers(job, 3)
         for part in own.parts:
             count[part.net, own.rows(part)] += 1
-        exact = np.zeros_like(count)
-        for k0, k1, b0, b1 in engine_scaled.blocks(job, 3):
-            exact[k0:k1, b0:b1] += 1
-        assert (exact == 1).all()
     assert (count == 1).all()
 
 

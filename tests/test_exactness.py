@@ -209,6 +209,18 @@ def test_components_of_a_layer_keep_their_own_magnitudes():
             assert abs(ratio - 1) < 1e-15
 
 
+@pytest.mark.parametrize("size", [1e300, 1e-300])
+def test_a_direction_past_float32(size):
+    unit = np.eye(2, dtype=np.float32)
+    net = fastrnn.RNN(unit, unit, activation="identity")
+    x = np.ones((1, 3, 2), np.float32)
+    result = fastrnn.influence(net, x, v=[size, size / 2])[0]
+    assert (result.mantissa == result.mantissa.astype(np.float32)).all()
+    assert result.log10()[0] == pytest.approx(np.log10([size, size / 2]), abs=1e-6)
+    apart = fastrnn.influence(net, x, v=[1.0, size])[0]
+    assert apart.log10()[0] == pytest.approx([0, math.log10(size)], abs=1e-6)
+
+
 @pytest.mark.parametrize("w2", [9e307, 1.7e308, -1.7e308, 5e-324])
 @pytest.mark.parametrize("activation", ["tanh", "identity"])
 def test_the_ends_of_the_range_of_w2(activation, w2):
