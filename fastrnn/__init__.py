@@ -13,6 +13,7 @@ _HOME = {
     "RNN": "fastrnn.rnn",
     "Diagnosis": "fastrnn.diagnosis",
     "Gradient": "fastrnn.gradient",
+    "Lyapunov": "fastrnn.exponents",
     "Scaled": "fastrnn.scaled",
     "backward": "fastrnn.verbs.backward",
     "diagnose": "fastrnn.verbs.diagnose",
@@ -20,6 +21,7 @@ _HOME = {
     "influence": "fastrnn.verbs.influence",
     "load_series": "fastrnn.series",
     "loss_and_grad": "fastrnn.verbs.loss_and_grad",
+    "lyapunov": "fastrnn.verbs.lyapunov",
     "predict": "fastrnn.verbs.predict",
     "set_workers": "fastrnn.threads",
 }
@@ -30,6 +32,7 @@ __all__ = [
     "RNN",
     "Diagnosis",
     "Gradient",
+    "Lyapunov",
     "Scaled",
     "__version__",
     "backward",
@@ -38,6 +41,7 @@ __all__ = [
     "influence",
     "load_series",
     "loss_and_grad",
+    "lyapunov",
     "predict",
     "reference",
     "set_workers",
@@ -61,6 +65,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from fastrnn import reference, testing
     from fastrnn.diagnosis import Diagnosis
+    from fastrnn.exponents import Lyapunov
     from fastrnn.gradient import Gradient
     from fastrnn.rnn import RNN
     from fastrnn.scaled import Scaled
@@ -71,4 +76,5 @@ if TYPE_CHECKING:
     from fastrnn.verbs.forward import forward
     from fastrnn.verbs.influence import influence
     from fastrnn.verbs.loss_and_grad import loss_and_grad
+    from fastrnn.verbs.lyapunov import lyapunov
     from fastrnn.verbs.predict import predict

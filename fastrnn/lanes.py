@@ -8,6 +8,7 @@ cut in time too: state, gradient and sums are carried from one slice to the next
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import Activation, neuron, neuron_scaled
+from fastrnn.kernels import Activation, neuron, neuron_growth, neuron_scaled
 from fastrnn.kernels.memory import REGISTER_BYTES
 from fastrnn.memory import budget_too_small
 from fastrnn.rnn import Weights
@@ -46,6 +47,7 @@ class Block(NamedTuple):
 FORWARD = Block(8, 528)
 # Inputs, states, slopes and gradients just fit into a core's second cache.
 BACK = Block(4, neuron.SEGMENT // 2)
+GROWTH = Block(4, neuron.SEGMENT // 4)
 # Where lanes lie side by side in memory, they are not gathered in tiles, and more of them make
 # long rows, which stream by themselves: of narrow ones each is in another page, 3 times as slow
 # (back, 16 vectors and a single tile of 1056 steps, walked forward once: 1.4 times).
@@ -139,6 +141,50 @@ class Lanes:
             after = (fused, up, dh, power, rest, *wanted, *out, dx is not None)
             part._share(neuron_scaled.backward, part._block(BACK, 7), before, (*after, outside))
         return dh, power + rest, outside.astype(bool)
+
+    def growth(
+        self,
+        h0: FloatArray,
+        first: int,
+        windows: NDArray[np.int64],
+        open_windows: NDArray[np.float64],
+        sums: NDArray[np.float64],
+    ) -> FloatArray:
+        """Sums (K, B, W) of log|w2 f'(z)| over windows of steps, and the last state (K, B, 1).
+
+        ``first`` is the number of the first step, counted in windows (B,); see the kernel.
+        """
+        w1, w2, b, _, _ = self.weights
+        h = np.array(h0)
+        for part, steps in self._slices():
+            before = self.activation, w1, w2, b, view(part.x), h, part.lengths, self._order
+            after = first + steps.start, windows, open_windows, sums, h
+            part._share(neuron_growth.growth, part._block(GROWTH, 2), before, after)
+        return h
+
+    def horizon(
+        self, h0: FloatArray, threshold: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """First lag (K, B) whose influence is below ``threshold`` of the newest input's, or inf.
+
+        Also log f' of the newest step. Both are NaN where there are no steps.
+        """
+        w1, w2, b, _, _ = self.weights
+        walked = np.zeros((neuron_growth.WALKING, *h0.shape[:2]))
+        walked[neuron_growth.PRODUCT] = 1.0
+        walked[neuron_growth.LAG] = np.inf
+        for part, steps, start in self._slices_back(h0):
+            before = self.activation, w1, w2, b, view(part.x), start, part.lengths, self._order
+            after = steps.start, self.lengths, threshold, walked
+            part._share(neuron_growth.horizon, part._block(GROWTH, 2), before, after)
+            if walked[neuron_growth.FOUND].all():
+                break
+        newest = walked[neuron_growth.NEWEST]
+        with np.errstate(divide="ignore"):
+            log = np.log(newest) + math.log(2.0) * walked[neuron_growth.NEWEST_POWER]
+        unknown = np.isnan(newest) | (self.lengths == 0)
+        lag = walked[neuron_growth.LAG]
+        return np.where(unknown, np.nan, lag), np.where(unknown, np.nan, log)
 
     def _block(self, wanted: Block, tiles: int) -> Block:
         """The block wanted, or less where a budget asks for it; it holds so many tiles."""

@@ -25,6 +25,14 @@ from numpy.typing import ArrayLike
 from fastrnn import scaled
 from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
 from fastrnn.diagnosis import Diagnosis, diagnosis
+from fastrnn.exponents import (
+    BATCHES,
+    Estimate,
+    Lyapunov,
+    directions,
+    local_rates,
+    lyapunov_result,
+)
 from fastrnn.gradient import Gradient, collect, split_upstream
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
@@ -170,6 +178,48 @@ def diagnose(
     seed = job.output_seed(v)
     _, after, _ = _unroll(job)
     return diagnosis(job, seed, *_influence(job, seed), after)
+
+
+def lyapunov(
+    net: RNN,
+    x: ArrayLike,
+    k: int = 1,
+    transient: int = 0,
+    h0: ArrayLike | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    local: int | None = None,
+) -> Lyapunov:
+    """Exponents by a QR decomposition each step; of layers only what floats can hold."""
+    job = sequences(net, x, h0=h0, lengths=lengths)
+    growth = _growth(job, k)[:, :, transient:]
+    steps = np.maximum(job.lengths - transient, 0)
+    windows = np.maximum(1, steps // BATCHES) if local is None else np.full(len(steps), local)
+    sums = np.zeros((*growth.shape[:2], int(np.max(-(-steps // windows), initial=0)), k))
+    for i in range(len(steps)):
+        for t in range(steps[i]):
+            sums[:, i, t // windows[i]] += growth[:, i, t]
+    rates = None if local is None else local_rates(sums, steps, local)
+    estimate = Estimate.of(sums, steps, windows)
+    return lyapunov_result(job, estimate, np.broadcast_to(steps, job.size("KB")), rates)
+
+
+def _growth(job: Sequences, k: int) -> FloatArray:
+    """log of the diagonal of R in D W2 Q = Q' R of each step (K, B, T, k)."""
+    z, _, _ = _unroll(job)
+    w2 = job.weights.w2.astype(np.float64)
+    slopes = derivative_scaled(job.net.activation, z)
+    if job.net.hidden_size == 1:
+        return np.asarray((slopes * w2[..., None]).log())
+    basis = directions(job.net.hidden_size)[:k].T
+    q = np.broadcast_to(basis, (*job.size("KB"), *basis.shape))
+    growth = np.zeros((*job.size("KBT"), k))
+    for t in range(z.shape[2]):
+        slope = slopes.to_float()[:, :, t, :, None]
+        q, r = np.linalg.qr(slope * (w2[:, None] @ q))
+        with np.errstate(divide="ignore"):
+            growth[:, :, t] = np.log(abs(np.diagonal(r, axis1=-2, axis2=-1)))
+    return growth
 
 
 def _unroll(job: Sequences) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -1,0 +1,153 @@
+"""Lyapunov exponents from local growth: means, error bars, and when to rely on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.sequences import Sequences
+
+# Batches whose means are compared. More would be shorter, and less independent of each other.
+BATCHES = 32
+# With fewer, a standard error is not one to rely on.
+LEAST_BATCHES = 8
+# Halves that differ by more standard errors of the whole, which are half as large as those of
+# their difference, are not of one stationary run.
+MOST_DEVIATIONS = 6.0
+# Neighbouring batches that are correlated by more are too short: twice the error is not enough.
+MOST_RELATED = 0.5
+# Relative differences of that size are rounding.
+ROUNDING = 2.0**-46
+# Of tangent vectors, which start in directions that no layer is likely to treat specially.
+SEED = 20_260
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lyapunov:
+    """Lyapunov exponents, a row of k for every net and sequence, the largest first.
+
+    Attributes
+    ----------
+    exponents : ndarray, shape [K,] [B,] k
+        Mean growth per step of k independent perturbations of the state, natural logarithm.
+    stderr : ndarray, shape [K,] [B,] k
+        Standard error of each by batch means; NaN where there are too few steps for two batches.
+    converged : ndarray of bool, shape [K,] [B,] k
+        Whether the standard error can be relied on: the run is long enough for it, and its two
+        halves agree. Where a standard error was asked for, also whether it was reached.
+    steps : ndarray of int, shape [K,] [B]
+        Steps that were averaged over.
+    local : ndarray, shape [K,] [B,] W, k, or None
+        Mean growth per step in windows of the steps asked for; NaN past a sequence's length.
+    """
+
+    exponents: Any
+    stderr: Any
+    converged: Any
+    steps: Any
+    local: Any
+
+    def __repr__(self) -> str:
+        shape = np.shape(self.exponents)
+        if len(shape) > 1:
+            return f"Lyapunov(exponents of shape {shape})"
+        pairs = zip(self.exponents, self.stderr, self.converged, strict=True)
+        return "Lyapunov(" + ", ".join(error_text(*pair) for pair in pairs) + ")"
+
+
+def error_text(value: float, stderr: float, converged: bool = True) -> str:
+    """A number with its standard error, to the digits this leaves.
+
+    Examples
+    --------
+    >>> error_text(-0.123456, 0.0021)
+    '-0.1235 ± 0.0021'
+    """
+    text = f"{value:.6g}"
+    if stderr == 0:
+        text += " ± 0"
+    elif math.isfinite(stderr) and math.isfinite(value):
+        digits = max(0, 1 - math.floor(math.log10(stderr)))
+        text = (
+            f"{value:.{digits}f} ± {stderr:.{digits}f}" if digits <= 6 else f"{text} ± {stderr:.1e}"
+        )
+    return text + ("" if converged else " (not converged)")
+
+
+class Estimate(NamedTuple):
+    """Mean growth (K, B, k), its standard error, and whether that can be relied on."""
+
+    mean: Doubles
+    stderr: Doubles
+    reliable: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, sums: Doubles, steps: NDArray[np.int64], windows: NDArray[np.int64]) -> Estimate:
+        """From sums (K, B, W, k) over windows (B,) of steps (B,)."""
+        shape = (*sums.shape[:2], sums.shape[3])
+        found = cls(np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, bool))
+        for length in np.unique(steps[steps > 0]):
+            own = steps == length
+            parts = _of_length(sums[:, own], int(length), int(windows[own][0]))
+            for whole, part in zip(found, parts, strict=True):
+                whole[:, own] = part
+        return found
+
+
+def _of_length(sums: Doubles, steps: int, window: int) -> Estimate:
+    """The same of sequences of one length."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = sums.sum(axis=2) / steps
+        # Batches of whole windows; what is left at the end has no part in the error.
+        group = max(1, steps // window // BATCHES)
+        count = steps // window // group
+        batches = sums[:, :, : count * group].reshape(*sums.shape[:2], count, group, -1)
+        batches = batches.sum(axis=3) / (group * window)
+        if count < 2:
+            unknown = np.full(mean.shape, np.nan)
+            return Estimate(mean, unknown, np.zeros(mean.shape, bool))
+        # Squares of what is in units of the largest do not overflow.
+        unit = np.max(abs(batches), axis=2, keepdims=True)
+        batches /= np.where(unit > 0, unit, 1.0)
+        stderr = batches.std(axis=2, ddof=1) / math.sqrt(count)
+        half = count // 2
+        first, second = batches[:, :, :half], batches[:, :, count - half :]
+        halves = abs(first.mean(axis=2) - second.mean(axis=2))
+        deviation = batches - batches.mean(axis=2, keepdims=True)
+        related = (deviation[:, :, 1:] * deviation[:, :, :-1]).sum(axis=2)
+        related /= (deviation * deviation).sum(axis=2)
+        # Where all that differs is rounding, nothing else is to be read into it.
+        constant = stderr <= ROUNDING
+        stderr *= unit[:, :, 0]
+        steady = (halves * unit[:, :, 0] <= MOST_DEVIATIONS * stderr) & (related <= MOST_RELATED)
+    gone = np.isneginf(mean)
+    reliable = gone | ((count >= LEAST_BATCHES) & (constant | steady))
+    return Estimate(mean, np.where(gone, 0.0, stderr), reliable)
+
+
+def lyapunov_result(
+    job: Sequences, estimate: Estimate, steps: NDArray[np.int64], local: Doubles | None
+) -> Lyapunov:
+    """What the caller sees of an estimate from so many steps (K, B)."""
+    mean, stderr, reliable = (job.visible(array, "KB") for array in estimate)
+    rates = None if local is None else job.visible(local, "KB")
+    return Lyapunov(mean, stderr, reliable, job.visible(steps, "KB"), rates)
+
+
+def local_rates(sums: Doubles, steps: NDArray[np.int64], window: int) -> Doubles:
+    """Mean growth per step (K, B, W, k) in windows; NaN past the end."""
+    within = np.clip(steps[:, None] - np.arange(sums.shape[2]) * window, 0, window)[..., None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(within > 0, sums / within, np.nan)
+
+
+def directions(hidden: int) -> Doubles:
+    """Where tangent vectors start, an orthonormal basis, a vector a row: always the same one."""
+    random = np.random.default_rng(SEED).standard_normal((hidden, hidden))
+    return np.ascontiguousarray(np.linalg.qr(random)[0].T)
