@@ -13,12 +13,14 @@ _HOME = {
     "RNN": "fastrnn.rnn",
     "Diagnosis": "fastrnn.diagnosis",
     "Gradient": "fastrnn.gradient",
+    "JacobianNorms": "fastrnn.jacobians",
     "Lyapunov": "fastrnn.exponents",
     "Scaled": "fastrnn.scaled",
     "backward": "fastrnn.verbs.backward",
     "diagnose": "fastrnn.verbs.diagnose",
     "forward": "fastrnn.verbs.forward",
     "influence": "fastrnn.verbs.influence",
+    "jacobian_norms": "fastrnn.verbs.jacobian_norms",
     "load_series": "fastrnn.series",
     "loss_and_grad": "fastrnn.verbs.loss_and_grad",
     "lyapunov": "fastrnn.verbs.lyapunov",
@@ -32,6 +34,7 @@ __all__ = [
     "RNN",
     "Diagnosis",
     "Gradient",
+    "JacobianNorms",
     "Lyapunov",
     "Scaled",
     "__version__",
@@ -39,6 +42,7 @@ __all__ = [
     "diagnose",
     "forward",
     "influence",
+    "jacobian_norms",
     "load_series",
     "loss_and_grad",
     "lyapunov",
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from fastrnn.diagnosis import Diagnosis
     from fastrnn.exponents import Lyapunov
     from fastrnn.gradient import Gradient
+    from fastrnn.jacobians import JacobianNorms
     from fastrnn.rnn import RNN
     from fastrnn.scaled import Scaled
     from fastrnn.series import load_series
@@ -75,6 +80,7 @@ if TYPE_CHECKING:
     from fastrnn.verbs.diagnose import diagnose
     from fastrnn.verbs.forward import forward
     from fastrnn.verbs.influence import influence
+    from fastrnn.verbs.jacobian_norms import jacobian_norms
     from fastrnn.verbs.loss_and_grad import loss_and_grad
     from fastrnn.verbs.lyapunov import lyapunov
     from fastrnn.verbs.predict import predict
