@@ -12,12 +12,14 @@ __version__ = "0.1.0"
 _HOME = {
     "RNN": "fastrnn.rnn",
     "Diagnosis": "fastrnn.diagnosis",
+    "FixedPoints": "fastrnn.equilibria",
     "Gradient": "fastrnn.gradient",
     "JacobianNorms": "fastrnn.jacobians",
     "Lyapunov": "fastrnn.exponents",
     "Scaled": "fastrnn.scaled",
     "backward": "fastrnn.verbs.backward",
     "diagnose": "fastrnn.verbs.diagnose",
+    "fixed_points": "fastrnn.verbs.fixed_points",
     "forward": "fastrnn.verbs.forward",
     "influence": "fastrnn.verbs.influence",
     "jacobian_norms": "fastrnn.verbs.jacobian_norms",
@@ -33,6 +35,7 @@ _MODULES = ("reference", "testing")
 __all__ = [
     "RNN",
     "Diagnosis",
+    "FixedPoints",
     "Gradient",
     "JacobianNorms",
     "Lyapunov",
@@ -40,6 +43,7 @@ __all__ = [
     "__version__",
     "backward",
     "diagnose",
+    "fixed_points",
     "forward",
     "influence",
     "jacobian_norms",
@@ -69,6 +73,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from fastrnn import reference, testing
     from fastrnn.diagnosis import Diagnosis
+    from fastrnn.equilibria import FixedPoints
     from fastrnn.exponents import Lyapunov
     from fastrnn.gradient import Gradient
     from fastrnn.jacobians import JacobianNorms
@@ -78,6 +83,7 @@ if TYPE_CHECKING:
     from fastrnn.threads import set_workers
     from fastrnn.verbs.backward import backward
     from fastrnn.verbs.diagnose import diagnose
+    from fastrnn.verbs.fixed_points import fixed_points
     from fastrnn.verbs.forward import forward
     from fastrnn.verbs.influence import influence
     from fastrnn.verbs.jacobian_norms import jacobian_norms

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.reference import activate, derivative
+from fastrnn.activations import activate, derivative
 from fastrnn.rnn import RNN
 from fastrnn.verbs.backward import backward
 from fastrnn.verbs.forward import forward

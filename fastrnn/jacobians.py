@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.activations import derivative_scaled
 from fastrnn.checks import FloatArray
-from fastrnn.reference import derivative_scaled
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 

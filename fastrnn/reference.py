@@ -22,7 +22,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn import scaled
+from fastrnn.activations import activate, derivative, derivative_scaled
 from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.exponents import (
@@ -37,41 +37,6 @@ from fastrnn.gradient import Gradient, collect, split_upstream
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences, sequences
-
-
-def activate(activation: str, z: FloatArray) -> FloatArray:
-    """f(z)."""
-    if activation == "tanh":
-        return np.tanh(z)
-    if activation == "relu":
-        return np.maximum(z, 0)
-    if activation == "sigmoid":
-        tail = np.exp(-abs(z))
-        return np.where(z < 0, tail, 1) / (1 + tail)
-    return z
-
-
-def derivative(activation: str, z: FloatArray) -> FloatArray:
-    """f'(z), from the pre-activation."""
-    if activation == "tanh":
-        tail = np.exp(-2 * abs(z))
-        return 4 * tail / (1 + tail) ** 2
-    if activation == "relu":
-        return np.where(np.isnan(z), z, z > 0).astype(z.dtype)
-    if activation == "sigmoid":
-        tail = np.exp(-abs(z))
-        return tail / (1 + tail) ** 2
-    return np.ones_like(z)
-
-
-def derivative_scaled(activation: str, z: FloatArray) -> Scaled:
-    """f'(z) at any magnitude."""
-    z = z.astype(np.float64)
-    if activation == "tanh":
-        return 4 * scaled.exp(-2 * abs(z)) / (1 + np.exp(-2 * abs(z))) ** 2
-    if activation == "sigmoid":
-        return scaled.exp(-abs(z)) / (1 + np.exp(-abs(z))) ** 2
-    return Scaled(derivative(activation, z))
 
 
 def forward(
