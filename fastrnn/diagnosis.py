@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
+from fastrnn.equilibria import FixedPoints, fixed_points_of
+from fastrnn.exponents import Estimate, error_text
+from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 
@@ -22,6 +27,11 @@ BALANCED_DECADES = 1.0
 # sigmoid the same of 2h - 1; a threshold needs none of the digits that 1 - h*h loses.
 SATURATED_TANH = math.sqrt(0.9)
 SUMMARY_ROWS = 20
+# Fields that are columns of a table as they are.
+COLUMNS = (
+    "regime", "decades", "exponent", "exponent_stderr", "exponent_converged", "horizon",
+    "horizon_by_exponent", "saturated",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,6 +43,8 @@ class Diagnosis:
 
     Attributes
     ----------
+    net : RNN
+        What was diagnosed.
     influence : Scaled, shape [K,] [B,] T [,F]
         Derivative of the last prediction by every input.
     influence_of_first : Scaled, shape [K,] [B] [,F]
@@ -43,11 +55,15 @@ class Diagnosis:
         log10 of the absolute influence of the input ``lag`` steps before the last; -inf where
         nothing arrives, NaN where a sequence has no such lag.
     horizon : float or ndarray, shape [K,] [B]
-        Memory horizon: the first lag whose influence is below 1e-3 of the newest input's; inf
-        where there is none, 0 where not even the newest input counts.
+        Memory horizon in steps: the first lag whose influence is below 1e-3 of the newest
+        input's; inf where there is none, 0 where not even the newest input counts.
     exponent : float or ndarray, shape [K,] [B]
-        Mean growth of the gradient per step, natural logarithm: the largest Lyapunov exponent
-        of this run.
+        Largest Lyapunov exponent of this run: mean growth per step of a perturbation, and so
+        of the gradient, natural logarithm.
+    exponent_stderr : float or ndarray, shape [K,] [B]
+        Its standard error; see `lyapunov`.
+    exponent_converged : bool or ndarray, shape [K,] [B]
+        Whether that can be relied on.
     decades : float or ndarray, shape [K,] [B]
         log10 of the influence of x_1 over that of the newest input; decides the regime.
     regime : str or ndarray, shape [K,] [B]
@@ -55,17 +71,79 @@ class Diagnosis:
         where the states are NaN or there are none.
     saturated : float or ndarray, shape [K,] [B]
         Share of the steps (and units) where f' is below a tenth of its largest value.
+    fixed_points : FixedPoints, shape [K,] [B,] 3, or None
+        Of a scalar neuron under the mean of each sequence; None for a layer.
     """
 
+    net: RNN
     influence: Scaled
     influence_of_first: Scaled
     share: Any
     gradient_by_lag: Any
     horizon: Any
     exponent: Any
+    exponent_stderr: Any
+    exponent_converged: Any
     decades: Any
     regime: Any
     saturated: Any
+    fixed_points: FixedPoints | None
+
+    @property
+    def horizon_by_exponent(self) -> Any:
+        """Memory horizon that the exponent alone would give, [K,] [B]: ln(1000) over its decay.
+
+        The steps in which a gradient falls to 1e-3 once the run has long gone on; inf from an
+        exponent of 0 on. What this sequence does on its last steps is in ``horizon``.
+        """
+        exponent = np.asarray(self.exponent)
+        with np.errstate(divide="ignore"):
+            steps = -HORIZON_DECADES * LN_10 / exponent
+        return np.where(exponent >= 0, np.inf, steps)[()]
+
+    @property
+    def evidence(self) -> Any:
+        """What speaks for the regime, in words: str or ndarray of them, [K,] [B]."""
+        texts = np.empty(np.shape(self.exponent), object)
+        for index in np.ndindex(texts.shape):
+            texts[index] = self._evidence(index)
+        return texts[()]
+
+    def to_columns(self) -> dict[str, NDArray[Any]]:
+        """A row for every net and sequence, as columns.
+
+        Returns
+        -------
+        dict of str to ndarray, shape (K B,)
+            What pandas.DataFrame and polars.DataFrame take.
+
+        Examples
+        --------
+        >>> import fastrnn
+        >>> bank = fastrnn.RNN(w1=1.0, w2=[0.1, 2.0], activation="identity")
+        >>> columns = fastrnn.diagnose(bank, [1.0] * 5).to_columns()
+        >>> columns["w2"], columns["regime"]
+        (array([0.1, 2. ]), array(['vanishing', 'exploding'], dtype='<U9'))
+        """
+        shape = np.shape(self.exponent)
+        whole = (self.net.bank_size, int(np.prod(shape)) // self.net.bank_size)
+        net, sequence = np.indices(whole)
+        columns = {"net": net.ravel(), "sequence": sequence.ravel()}
+        if self.net.is_neuron:
+            for name in ("w1", "w2", "b"):
+                weight = np.reshape(getattr(self.net, name), (-1, 1))
+                columns[name] = np.broadcast_to(weight, whole).ravel()
+        first = self.influence_of_first
+        # Of several inputs, the norm.
+        several = first.ndim > len(shape)
+        columns["influence_log10"] = log10_norm(first) if several else first.log10()
+        columns["influence_sign"] = np.full(shape, np.nan) if several else first.sign
+        for name in COLUMNS:
+            columns[name] = getattr(self, name)
+        if self.fixed_points is not None:
+            columns["fixed_points"] = self.fixed_points.count
+            columns["stable_fixed_points"] = self.fixed_points.stable.sum(axis=-1)
+        return {name: np.array(np.ravel(column)) for name, column in columns.items()}
 
     def summary(self) -> str:
         """The findings in words: a paragraph for one sequence, a line each for many."""
@@ -73,27 +151,97 @@ class Diagnosis:
             return self._paragraph()
         return self._table()
 
+    def plot(self, ax: Any = None) -> Any:
+        """Picture of the findings; needs matplotlib.
+
+        For one sequence how much of each input reaches the last prediction, for a bank of
+        neurons the exponent against W2, for anything else the gradient by lag.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            ``.figure.savefig(path)`` writes it.
+        """
+        from fastrnn import plot
+
+        if np.ndim(self.exponent) == 0:
+            return plot.unrolled_influence(self, ax=ax)
+        if self.net.is_neuron and self.net.is_bank:
+            return plot.exponent_against_w2(self, ax=ax)
+        return plot.gradient_by_lag(self, ax=ax)
+
     def __repr__(self) -> str:
         shape = np.shape(self.exponent)
         what = f"{shape} of them" if shape else self.regime
         return f"Diagnosis({what}; .summary() tells more)"
 
+    def _repr_html_(self) -> str:
+        columns = self.to_columns()
+        count = len(columns["net"])
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        rows = [
+            "".join(f"<td>{html.escape(_cell(column[n]))}</td>" for column in columns.values())
+            for n in range(min(count, SUMMARY_ROWS))
+        ]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        rest = f"<p>... and {count - SUMMARY_ROWS} more</p>" if count > SUMMARY_ROWS else ""
+        return (
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            f"{rest}<p>{html.escape(repr(self.net))}</p>"
+        )
+
+    def _steps(self, index: tuple[int, ...] = ()) -> int:
+        by_lag = self.gradient_by_lag[index]
+        return int((~np.isnan(by_lag)).sum()) or len(by_lag)
+
     def _paragraph(self) -> str:
-        steps = int((~np.isnan(self.gradient_by_lag)).sum()) or np.size(self.gradient_by_lag)
+        steps = self._steps()
         if steps == 0:
             return f"regime            {self.regime}: no steps"
+        exponent = error_text(self.exponent, self.exponent_stderr, self.exponent_converged)
         lines = [
             f"regime            {self.regime}: x_1 counts 10^{self.decades:.4g} times x_{steps}",
-            f"growth per step   10^{self.exponent / LN_10:.4g} (exponent {self.exponent:.6g})",
+            f"growth per step   10^{self.exponent / LN_10:.4g} (exponent {exponent})",
         ]
         if self.influence_of_first.ndim == 0:
             lines.append(f"influence of x_1  {self.influence_of_first:.3e}{self._percent()}")
         lines += [
             f"share of x_1      {self.share[0]:.3g}",
-            f"memory horizon    {lag_text(self.horizon)} of {steps} steps",
+            f"memory horizon    {lag_text(self.horizon)} of {steps} steps "
+            f"(by the exponent {lag_text(self.horizon_by_exponent)})",
             f"saturated steps   {self.saturated:.1%}",
         ]
+        if self.fixed_points is not None:
+            lines.append(f"fixed points      {self._fixed_points_text()}")
         return "\n".join(lines)
+
+    def _fixed_points_text(self) -> str:
+        points = self.fixed_points
+        if points is None or not points.count:
+            return "none under the mean input"
+        pairs = zip(points.h, points.stable, strict=True)
+        words = [f"{h:.4g} {'stable' if s else 'unstable'}" for h, s in pairs if not math.isnan(h)]
+        return ", ".join(words) + " (under the mean input)"
+
+    def _evidence(self, index: tuple[int, ...]) -> str:
+        regime, exponent = np.asarray(self.regime)[index], np.asarray(self.exponent)[index]
+        if regime == "undefined":
+            return "the states are NaN, or there are no steps"
+        steps, stderr = self._steps(index), np.asarray(self.exponent_stderr)[index]
+        decades = np.asarray(self.decades)[index]
+        limit = {"vanishing": "below", "balanced": "within", "exploding": "above"}[str(regime)]
+        bounds = {"below": "10^-1", "within": "10^-1 to 10^1", "above": "10^1"}[limit]
+        text = f"x_1 counts 10^{decades:.4g} times x_{steps}, {limit} {bounds}; the exponent is "
+        text += error_text(exponent, stderr, bool(np.asarray(self.exponent_converged)[index]))
+        if stderr > 0:
+            side = "above" if exponent > 0 else "below"
+            text += f", {abs(exponent) / stderr:.2g} standard errors {side} 0"
+        return f"{text}; {np.asarray(self.saturated)[index]:.1%} of the steps are saturated"
 
     def _percent(self) -> str:
         value = abs(float(self.influence_of_first.to_float()))
@@ -101,10 +249,14 @@ class Diagnosis:
 
     def _table(self) -> str:
         index = list(np.ndindex(np.shape(self.exponent)))
-        lines = [f"{'':>10} {'regime':>10} {'exponent':>10} {'horizon':>8} {'saturated':>9}"]
+        lines = [
+            f"{'':>10} {'regime':>10} {'exponent':>10} {'± stderr':>9} {'horizon':>8} "
+            f"{'saturated':>9}"
+        ]
         lines += [
             f"{','.join(map(str, i)):>10} {self.regime[i]:>10} {self.exponent[i]:>10.4g} "
-            f"{lag_text(self.horizon[i]):>8} {self.saturated[i]:>9.1%}"
+            f"{self.exponent_stderr[i]:>9.1e} {lag_text(self.horizon[i]):>8} "
+            f"{self.saturated[i]:>9.1%}"
             for i in index[:SUMMARY_ROWS]
         ]
         if len(index) > SUMMARY_ROWS:
@@ -112,31 +264,58 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def diagnosis(
-    job: Sequences, seed: FloatArray, by_x: Scaled, by_h0: Scaled, states: FloatArray
-) -> Diagnosis:
-    """Diagnosis from the influences of x (K, B, T, F) and h_0 (K, B, H) and the states."""
-    lengths = np.broadcast_to(job.lengths, job.size("KB"))
+def diagnosis(job: Sequences, by_x: Scaled, states: FloatArray, growth: Estimate) -> Diagnosis:
+    """Diagnosis from the influences of x (K, B, T, F), the states and the largest exponent."""
     magnitude = log10_norm(by_x)
     by_lag = _newest_first(magnitude, job.lengths)
     with np.errstate(invalid="ignore", divide="ignore"):
-        growth = log10_norm(by_h0) - log10_norm(Scaled(seed))[:, None]
-        per_step = np.where(lengths > 0, growth / lengths, np.nan)
         decades = _decades(by_lag, job.lengths)
     influence = job.visible(by_x, "KBTX")
     time = -1 if "X" in job.absent else -2
     beginning = (Ellipsis, 0) if time == -1 else (Ellipsis, 0, slice(None))
     return Diagnosis(
+        net=job.net,
         influence=influence,
         influence_of_first=influence[beginning] if job.x.shape[1] else influence.sum(axis=time),
         share=job.visible(_share(magnitude), "KBT"),
         gradient_by_lag=job.visible(by_lag, "KBT"),
         horizon=job.visible(_horizon(by_lag), "KB"),
-        exponent=job.visible(per_step * LN_10, "KB"),
+        exponent=job.visible(growth.mean[..., 0], "KB"),
+        exponent_stderr=job.visible(growth.stderr[..., 0], "KB"),
+        exponent_converged=job.visible(growth.reliable[..., 0], "KB"),
         decades=job.visible(decades, "KB"),
-        regime=_plain(job.visible(_regime(decades), "KB")),
+        regime=_plain(job.visible(regimes(decades), "KB")),
         saturated=job.visible(_saturated(job, states), "KB"),
+        fixed_points=_fixed_points(job) if job.net.is_neuron else None,
     )
+
+
+def _fixed_points(job: Sequences) -> FixedPoints:
+    """Under the mean of each sequence; of one without a finite mean there are none."""
+    w1, w2, b = (np.reshape(w, (-1, 1)).astype(np.float64) for w in job.weights[:3])
+    within = np.arange(job.x.shape[1]) < job.lengths[:, None]
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        total = np.where(within, job.x[..., 0].astype(np.float64), 0.0).sum(axis=1)
+        a = w1 * (total / job.lengths) + b
+    known = np.isfinite(a)
+    found = fixed_points_of(
+        job.net.activation, np.where(known, a, 0.0), np.broadcast_to(w2, a.shape)
+    )
+    own = known[..., None]
+    h, multiplier = (np.where(own, v, np.nan) for v in (found.h, found.multiplier))
+    arrays = (job.visible(v, "KB") for v in (h, multiplier, found.stable & own))
+    return FixedPoints(*arrays)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def stretches(regime: NDArray[np.str_]) -> list[slice]:
+    """Runs of neighbours in the same regime."""
+    change = np.flatnonzero(regime[1:] != regime[:-1]) + 1
+    edges = [0, *(int(i) for i in change), len(regime)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def lag_text(lag: float) -> str:
@@ -144,7 +323,7 @@ def lag_text(lag: float) -> str:
     return "all" if math.isinf(lag) else f"{lag:.0f}"
 
 
-def _regime(decades: FloatArray) -> NDArray[np.str_]:
+def regimes(decades: FloatArray) -> NDArray[np.str_]:
     """Regime of a gradient that grows by so many decades over a sequence."""
     cases = {
         "vanishing": decades < -BALANCED_DECADES,

@@ -77,7 +77,7 @@ def error_text(value: float, stderr: float, converged: bool = True) -> str:
         text = (
             f"{value:.{digits}f} ± {stderr:.{digits}f}" if digits <= 6 else f"{text} ± {stderr:.1e}"
         )
-    return text + ("" if converged else " (not converged)")
+    return text + ("" if converged else ", not converged")
 
 
 class Estimate(NamedTuple):
@@ -98,6 +98,21 @@ class Estimate(NamedTuple):
             for whole, part in zip(found, parts, strict=True):
                 whole[:, own] = part
         return found
+
+
+def largest(
+    sums: Doubles, steps: NDArray[np.int64], windows: NDArray[np.int64], turns: bool
+) -> Estimate:
+    """The largest exponent from sums (K, B, W, 1) of a whole run.
+
+    A perturbation of several units first ``turns`` to where it grows: without the first window.
+    """
+    every = Estimate.of(sums, steps, windows)
+    if not turns:
+        return every
+    later = Estimate.of(sums[:, :, 1:], np.maximum(steps - windows, 0), windows)
+    some = (steps > windows)[:, None]
+    return Estimate(*(np.where(some, *pair) for pair in zip(later, every, strict=True)))
 
 
 def _of_length(sums: Doubles, steps: int, window: int) -> Estimate:
@@ -127,8 +142,13 @@ def _of_length(sums: Doubles, steps: int, window: int) -> Estimate:
         stderr *= unit[:, :, 0]
         steady = (halves * unit[:, :, 0] <= MOST_DEVIATIONS * stderr) & (related <= MOST_RELATED)
     gone = np.isneginf(mean)
-    reliable = gone | ((count >= LEAST_BATCHES) & (constant | steady))
+    reliable = gone | constant | ((count >= LEAST_BATCHES) & steady)
     return Estimate(mean, np.where(gone, 0.0, stderr), reliable)
+
+
+def batch_lengths(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Steps of a batch of sequences of some lengths."""
+    return np.maximum(1, steps // BATCHES)
 
 
 def lyapunov_result(

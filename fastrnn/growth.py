@@ -22,7 +22,9 @@ from fastrnn.exponents import (
     Doubles,
     Estimate,
     Lyapunov,
+    batch_lengths,
     directions,
+    largest,
     local_rates,
     lyapunov_result,
 )
@@ -165,13 +167,18 @@ def lyapunov_of(
     steps = job.lengths - skipped
     if stderr is not None:
         return _until(job, growth, steps, stderr)
-    windows = np.maximum(1, steps // BATCHES)
-    if local is not None:
-        windows = np.full(len(steps), local)
+    windows = batch_lengths(steps) if local is None else np.full(len(steps), local)
     sums = growth.sums(steps, windows)
     rates = None if local is None else local_rates(sums, steps, local)
     estimate = Estimate.of(sums, steps, windows)
     return lyapunov_result(job, estimate, np.broadcast_to(steps, job.size("KB")), rates)
+
+
+def largest_exponent(job: Sequences, *, workers: int | None) -> Estimate:
+    """The largest exponent (K, B, 1) of all of a job's steps."""
+    windows = batch_lengths(job.lengths)
+    sums = Growth(job, 1, workers).sums(job.lengths, windows)
+    return largest(sums, job.lengths, windows, job.net.hidden_size > 1)
 
 
 def _until(job: Sequences, growth: Growth, steps: NDArray[np.int64], wanted: float) -> Lyapunov:

@@ -1,5 +1,8 @@
 """Pictures of results, in matplotlib.
 
+Each function draws into ``ax``, or into a new figure where there is none, and returns the axes;
+``.figure.savefig(path)`` writes it. Figures are not tied to any window.
+
 Colours are the Okabe-Ito set, told apart with any colour vision (Okabe and Ito 2008).
 """
 
@@ -12,11 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from fastrnn.diagnosis import HORIZON_DECADES, LN_10
+from fastrnn.diagnosis import HORIZON_DECADES, LN_10, regimes, stretches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from fastrnn.diagnosis import Diagnosis
     from fastrnn.sweep.run import SweepTable
 
 REGIME_COLOURS = {
@@ -33,8 +37,189 @@ FAR_DECADES = 30.0
 LINEAR_DECADES = 10.0
 # Past so many it is drawn at the edge.
 MOST_DECADES = 1e12
+# W2 of either sign with a larger one than so many times the median are spread by magnitude.
+EVEN = 10.0
 # Beyond it, and below its inverse, a logarithmic axis of matplotlib overflows.
 LARGEST_W2 = 1e30
+
+
+# Inputs that are drawn as a bar each, and of which the bars are labelled.
+MOST_BARS, MOST_LABELS = 40, 12
+# Where a float64 is 0 or inf, log10.
+FLOAT_DECADES = (-323.3, 308.25)
+BAND_STDERRS = 2
+LAG_LINES = 6
+
+
+def unrolled_influence(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
+    """How much of each input reaches the last prediction: the unrolled neuron's picture.
+
+    Parameters
+    ----------
+    found : Diagnosis
+        Of one net and one sequence.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If there are several nets or sequences.
+    """
+    if np.ndim(found.exponent):
+        raise ValueError(
+            f"found must be of one net and one sequence, got shape {np.shape(found.exponent)}"
+        )
+    axes = _axes(ax)
+    log10 = _finite(found.gradient_by_lag[::-1])
+    log10 = log10[~np.isnan(found.gradient_by_lag[::-1])]
+    steps = np.arange(1, len(log10) + 1)
+    colour = REGIME_COLOURS[found.regime]
+    if len(steps) <= MOST_BARS and (np.nanmax(abs(log10), initial=0.0) < FAR_DECADES):
+        axes.set_yscale("log")
+        axes.bar(steps, 10.0**log10, color=colour, edgecolor="black", linewidth=0.5)
+        axes.set_ylabel(r"$|\partial\hat y_T/\partial x_t|$")
+        axes.margins(y=0.15)
+        if len(steps) <= MOST_LABELS:
+            axes.set_xticks(steps, [f"$x_{{{t}}}$" for t in steps])
+            for t, value in zip(steps, log10, strict=True):
+                axes.annotate(
+                    _share_text(value), (t, 10.0 ** np.nan_to_num(value)), (0, 3),
+                    textcoords="offset points", ha="center", fontsize="small",
+                )  # fmt: skip
+    else:
+        _far_scale(axes, [log10])
+        _shade_floats(axes, log10)
+        axes.plot(steps, log10, color="black", linewidth=1.2)
+        axes.set_ylabel(r"log$_{10}\,|\partial\hat y_T/\partial x_t|$")
+        axes.margins(x=0)
+    axes.set(xlabel="input, from the first to the last", title=_unrolled_title(found))
+    axes.grid(axis="y", alpha=0.3)
+    return axes
+
+
+def _share_text(log10: float) -> str:
+    """A factor as per cent where it is below 10, else as a multiple."""
+    if not np.isfinite(log10):
+        return "0"
+    value = 10.0**log10
+    return f"{100 * value:.3g} %" if value < 10 else f"{value:.3g} times"
+
+
+def _unrolled_title(found: Diagnosis) -> str:
+    net = found.net
+    what = f"$W_2$ = {float(net.w2):.4g}, {net.activation}" if net.is_neuron else repr(net)
+    return f"how much of each input reaches the last prediction\n{what}: {found.regime}"
+
+
+def gradient_by_lag(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
+    """Influence against lag, as a logarithm relative to the newest input's, any distance below 0.
+
+    Parameters
+    ----------
+    found : Diagnosis
+        Of any nets and sequences; six at most are drawn, spread evenly.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    every = found.gradient_by_lag.reshape(np.size(found.exponent), -1)
+    columns = found.to_columns()
+    labels = {}
+    for n in _spread(len(every), LAG_LINES):
+        batch = f"sequence {columns['sequence'][n]}" if len(every) > found.net.bank_size else ""
+        w2 = f"$W_2$ = {columns['w2'][n]:.3g}" if "w2" in columns else f"net {columns['net'][n]}"
+        bank = w2 if found.net.is_bank or not batch else ""
+        labels[", ".join(filter(None, (bank, batch))) or w2] = every[n]
+    axes = _axes(ax)
+    _influence_by_lag(axes, labels)
+    _shade_floats(axes, np.concatenate([line.get_ydata() for line in axes.lines]))
+    return axes
+
+
+def exponent_against_w2(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
+    """Largest Lyapunov exponent of a bank of neurons against W2, with error band and regimes.
+
+    Parameters
+    ----------
+    found : Diagnosis
+        Of a bank of scalar neurons; several sequences are averaged.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If it is not of a bank of neurons.
+    """
+    if not (found.net.is_neuron and found.net.is_bank):
+        raise ValueError(f"found must be of a bank of scalar neurons, got {found.net!r}")
+    count = found.net.bank_size
+    exponent, stderr, decades = (
+        np.reshape(array, (count, -1)) for array in (
+            found.exponent, found.exponent_stderr, found.decades
+        )
+    )  # fmt: skip
+    order = np.argsort(found.net.w2, kind="stable")
+    mean = _finite(exponent.mean(axis=1))[order]
+    band = BAND_STDERRS * np.sqrt((stderr**2).sum(axis=1))[order] / exponent.shape[1]
+    regime = regimes(np.median(decades, axis=1))[order]
+    axes = _axes(ax)
+    _far_scale(axes, [mean])
+    w2 = _w2_axis(axes, found.net.w2[order])
+    axes.fill_between(w2, mean - band, mean + band, color=LINE_COLOURS[0], alpha=0.3, linewidth=0)
+    axes.plot(w2, mean, color=LINE_COLOURS[0], linewidth=1.5, label="exponent ± 2 standard errors")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.margins(x=0)
+    axes.grid(alpha=0.3)
+    _shade_regimes(axes, w2, regime)
+    many = f", mean of {exponent.shape[1]} sequences" if exponent.shape[1] > 1 else ""
+    axes.set(
+        ylabel="Lyapunov exponent $\\lambda$ (1/step)",
+        title=f"growth of a perturbation, {found.net.activation}{many}",
+    )
+    handles = [axes.get_lines()[0], *_regime_handles(regime)]
+    axes.legend(handles=handles, loc="best", fontsize="small")
+    return axes
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    return Figure(figsize=(7, 4), dpi=120, layout="constrained").subplots()
+
+
+def _regime_handles(regime: NDArray[Any]) -> list[Patch]:
+    return [
+        Patch(color=colour, alpha=0.4, label=name)
+        for name, colour in REGIME_COLOURS.items()
+        if name in regime
+    ]
+
+
+def _shade_floats(axes: Axes, log10: NDArray[Any]) -> None:
+    """Where plain floats know nothing but 0 and inf."""
+    low, high = FLOAT_DECADES
+    lowest, highest = np.nanmin(log10, initial=0.0), np.nanmax(log10, initial=0.0)
+    style: dict[str, Any] = {"color": "black", "alpha": 0.08, "linewidth": 0, "zorder": 0}
+    text: dict[str, Any] = {
+        "xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "left",
+        "fontsize": "small", "color": "0.35",
+    }  # fmt: skip
+    if lowest < low:
+        axes.axhspan(lowest * 1.3, low, **style)
+        axes.annotate("float64: 0", (0.01, lowest * 1.3), (0, 4), **text)
+    if highest > high:
+        axes.axhspan(high, highest * 1.3, **style)
+        axes.annotate("float64: inf", (0.01, highest * 1.3), (0, -12), **text)
 
 
 def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title: str) -> Figure:
@@ -72,13 +257,9 @@ def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title:
     )
     gradient.set(title="size of the gradients", ylabel="log$_{10}$ |gradient|")
     gradient.legend(loc="best")
-    _influence_by_lag(lags, by_lag)
+    _influence_by_lag(lags, {f"$W_2$ = {w2:.3g}": log10 for w2, log10 in by_lag.items()})
     figure.legend(
-        handles=[
-            Patch(color=colour, alpha=0.4, label=name)
-            for name, colour in REGIME_COLOURS.items()
-            if name in table.regime
-        ],
+        handles=_regime_handles(table.regime),
         loc="outside lower center",
         ncols=len(REGIME_COLOURS),
         title="regime over the whole sequence",
@@ -97,9 +278,14 @@ def _against_w2(axes: Axes, table: SweepTable, curves: dict[str, NDArray[Any]]) 
         axes.text(0.5, 0.5, "nothing finite to draw", transform=axes.transAxes, ha="center")
     axes.margins(x=0)
     axes.grid(alpha=0.3)
-    for stretch in table.stretches():
+    _shade_regimes(axes, w2, table.regime)
+
+
+def _shade_regimes(axes: Axes, w2: NDArray[Any], regime: NDArray[Any]) -> None:
+    """A band for each stretch of W2, as they lie on the axis, in one regime."""
+    for stretch in stretches(regime):
         low, high = _edges(w2, stretch, axes.get_xscale() == "linear")
-        axes.axvspan(low, high, color=REGIME_COLOURS[table.regime[stretch][0]], alpha=0.2, lw=0)
+        axes.axvspan(low, high, color=REGIME_COLOURS[regime[stretch][0]], alpha=0.2, lw=0)
 
 
 def _w2_axis(axes: Axes, w2: NDArray[Any]) -> NDArray[Any]:
@@ -108,6 +294,8 @@ def _w2_axis(axes: Axes, w2: NDArray[Any]) -> NDArray[Any]:
     sizes = abs(w2[w2 != 0])
     ordinary = not sizes.size or (sizes.max() < LARGEST_W2 and sizes.min() > 1 / LARGEST_W2)
     positive = bool((w2 > 0).all())
+    if ordinary and not positive and w2[0] != w2[-1] and sizes.max() < EVEN * np.median(sizes):
+        return w2
     if ordinary and (positive or w2[0] != w2[-1]):
         options = {} if positive else {"linthresh": sizes.min(initial=1.0)}
         axes.set_xscale("log" if positive else "symlog", **options)
@@ -141,14 +329,14 @@ def _edges(w2: NDArray[Any], stretch: slice, linear: bool) -> tuple[float, float
     return float(low), float(high)
 
 
-def _influence_by_lag(axes: Axes, by_lag: dict[float, NDArray[Any]]) -> None:
+def _influence_by_lag(axes: Axes, by_lag: dict[str, NDArray[Any]]) -> None:
     """Influence relative to the newest input's, so that all curves start at 1."""
-    finite = {w2: _finite(log10) for w2, log10 in by_lag.items()}
-    curves = {w2: log10 - log10[0] for w2, log10 in finite.items()}
+    finite = {label: _finite(log10) for label, log10 in by_lag.items()}
+    curves = {label: log10 - log10[:1] for label, log10 in finite.items()}
     _far_scale(axes, list(curves.values()))
-    for (w2, curve), colour in zip(curves.items(), LINE_COLOURS, strict=False):
-        shown = np.unique(np.linspace(0, len(curve) - 1, MOST_POINTS).round().astype(int))
-        axes.plot(shown, curve[shown], color=colour, label=f"$W_2$ = {w2:.3g}")
+    for (label, curve), colour in zip(curves.items(), LINE_COLOURS, strict=False):
+        shown = _spread(len(curve), MOST_POINTS)
+        axes.plot(shown, curve[shown], color=colour, label=label)
     axes.axhline(-HORIZON_DECADES, color="black", linewidth=0.8, linestyle=":")
     axes.annotate(
         "memory horizon", (0.5, -HORIZON_DECADES), xycoords=("axes fraction", "data"),
@@ -161,6 +349,11 @@ def _influence_by_lag(axes: Axes, by_lag: dict[float, NDArray[Any]]) -> None:
     )
     axes.grid(alpha=0.3)
     axes.legend(loc="best", fontsize="small")
+
+
+def _spread(count: int, most: int) -> NDArray[Any]:
+    """At most so many of the numbers below ``count``, evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:

@@ -26,10 +26,11 @@ from fastrnn.activations import activate, derivative, derivative_scaled
 from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.exponents import (
-    BATCHES,
     Estimate,
     Lyapunov,
+    batch_lengths,
     directions,
+    largest,
     local_rates,
     lyapunov_result,
 )
@@ -142,7 +143,11 @@ def diagnose(
     job = sequences(net, x, h0=h0, lengths=lengths)
     seed = job.output_seed(v)
     _, after, _ = _unroll(job)
-    return diagnosis(job, seed, *_influence(job, seed), after)
+    by_x, _ = _influence(job, seed)
+    windows = batch_lengths(job.lengths)
+    sums = _sums(_growth(job, 1), job.lengths, windows)
+    growth = largest(sums, job.lengths, windows, job.net.hidden_size > 1)
+    return diagnosis(job, by_x, after, growth)
 
 
 def lyapunov(
@@ -159,14 +164,21 @@ def lyapunov(
     job = sequences(net, x, h0=h0, lengths=lengths)
     growth = _growth(job, k)[:, :, transient:]
     steps = np.maximum(job.lengths - transient, 0)
-    windows = np.maximum(1, steps // BATCHES) if local is None else np.full(len(steps), local)
-    sums = np.zeros((*growth.shape[:2], int(np.max(-(-steps // windows), initial=0)), k))
-    for i in range(len(steps)):
-        for t in range(steps[i]):
-            sums[:, i, t // windows[i]] += growth[:, i, t]
+    windows = batch_lengths(steps) if local is None else np.full(len(steps), local)
+    sums = _sums(growth, steps, windows)
     rates = None if local is None else local_rates(sums, steps, local)
     estimate = Estimate.of(sums, steps, windows)
     return lyapunov_result(job, estimate, np.broadcast_to(steps, job.size("KB")), rates)
+
+
+def _sums(growth: FloatArray, steps: FloatArray, windows: FloatArray) -> FloatArray:
+    """Sums (K, B, W, k) of growth (K, B, T, k) over windows of the sequences."""
+    count = int(np.max(-(-steps // windows), initial=0))
+    sums = np.zeros((*growth.shape[:2], count, growth.shape[3]))
+    for i in range(len(steps)):
+        for t in range(steps[i]):
+            sums[:, i, t // windows[i]] += growth[:, i, t]
+    return sums
 
 
 def _growth(job: Sequences, k: int) -> FloatArray:

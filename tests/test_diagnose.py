@@ -135,3 +135,97 @@ def test_summary_of_many_is_a_table():
 
 def test_summary_of_none():
     assert "no steps" in linear(0.5, np.zeros(0)).summary()
+
+
+def test_the_error_bar_is_that_of_lyapunov():
+    net = fastrnn.RNN(1.0, np.array([0.5, 2.0]))
+    x = np.random.default_rng(2).standard_normal((3, 700))
+    found = fastrnn.diagnose(net, x, lengths=[700, 400, 5])
+    growth = fastrnn.lyapunov(net, x, lengths=[700, 400, 5])
+    assert found.exponent.tolist() == growth.exponents[..., 0].tolist()
+    assert found.exponent_stderr.tolist() == growth.stderr[..., 0].tolist()
+    assert found.exponent_converged.tolist() == growth.converged[..., 0].tolist()
+
+
+def test_horizon_of_a_long_run_is_that_of_the_exponent():
+    found = linear(0.9, np.ones(500))
+    # 0.9**65 > 1e-3 > 0.9**66.
+    assert found.horizon == 66
+    assert found.horizon_by_exponent == pytest.approx(math.log(1e-3) / math.log(0.9))
+    assert linear(2.0).horizon_by_exponent == math.inf
+    assert linear(1.0).horizon_by_exponent == math.inf
+
+
+@pytest.mark.parametrize("kind", ["neuron", "layer"])
+def test_horizon_by_brute_force(kind):
+    """Perturb each input, run again and see from which lag on the last state hardly notices."""
+    rng = np.random.default_rng(3)
+    missed = 0
+    for _ in range(100):
+        if kind == "neuron":
+            net = fastrnn.RNN(rng.uniform(0.3, 2), rng.uniform(-2, 2), rng.normal())
+        else:
+            w2 = rng.uniform(0.2, 1.5) * rng.standard_normal((4, 4)) / 2
+            net = fastrnn.RNN(rng.standard_normal((4, 1)), w2, rng.standard_normal(4))
+        x = rng.standard_normal(40)
+        # Fourth order central differences.
+        step, weights = 1e-3, np.array([1, -8, 8, -1]) / 12
+        shifted = x + step * np.array([-2, -1, 1, 2])[:, None, None] * np.eye(40)
+        last = fastrnn.forward(net, shifted.reshape(-1, 40), keep="last")
+        total = last.reshape(4, 40, -1).sum(axis=2)
+        influence = abs(weights @ total)[::-1] / step
+        # Within what differences can tell, which is some 1e-10.
+        margin = 1e-9
+        surely = influence < 1e-3 * influence[0] - margin
+        hardly = influence < 1e-3 * influence[0] + margin
+        horizon = fastrnn.diagnose(net, x).horizon
+        first_sure = surely.argmax() if surely.any() else math.inf
+        first_hard = hardly.argmax() if hardly.any() else math.inf
+        assert first_hard <= horizon <= first_sure
+        missed += first_hard != first_sure
+    assert missed < 10
+
+
+def test_fixed_points_are_those_under_the_mean_input():
+    net = fastrnn.RNN(1.0, np.array([0.5, 3.0]))
+    x = np.array([[0.1, 0.3, 7.0], [np.nan, 0.0, 0.0]])
+    found = fastrnn.diagnose(net, x, lengths=[2, 3]).fixed_points
+    assert found.h[:, 0].tobytes() == fastrnn.fixed_points(net, x[0, :2].mean()).h.tobytes()
+    assert found.count.tolist() == [[1, 0], [3, 0]]
+    assert not found.stable[:, 1].any()
+    assert fastrnn.diagnose(fastrnn.RNN([[1.0]], [[1.0]]), X).fixed_points is None
+
+
+def test_evidence_names_what_decides():
+    text = linear(0.1).evidence
+    assert text.startswith("x_1 counts 10^-4 times x_5, below 10^-1; the exponent is -2.30259 ± 0")
+    net = fastrnn.RNN(1.0, [0.5, 1.0], activation="identity")
+    many = fastrnn.diagnose(net, np.ones((2, 3)), lengths=[3, 0]).evidence
+    assert many.shape == (2, 2)
+    assert many[1, 0].startswith("x_1 counts 10^0 times x_3, within 10^-1 to 10^1;")
+    assert many[0, 1] == "the states are NaN, or there are no steps"
+    x = np.random.default_rng(4).standard_normal(2000)
+    assert "standard errors below 0;" in fastrnn.diagnose(fastrnn.RNN(1.0, 0.5), x).evidence
+
+
+def test_columns_have_a_row_for_every_net_and_sequence():
+    net = fastrnn.RNN([1.0, 2.0], [0.5, 3.0])
+    columns = fastrnn.diagnose(net, np.ones((3, 6))).to_columns()
+    assert {column.shape for column in columns.values()} == {(6,)}
+    assert columns["net"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert columns["sequence"].tolist() == [0, 1, 2] * 2
+    assert columns["w1"].tolist() == [1, 1, 1, 2, 2, 2]
+    assert columns["b"].tolist() == [0] * 6
+    for one in (
+        linear(0.5),
+        fastrnn.diagnose(fastrnn.RNN(np.ones((2, 3)), np.eye(2)), [np.eye(3)]),
+    ):
+        assert {column.shape for column in one.to_columns().values()} == {(1,)}
+
+
+def test_html_is_a_table_of_all_columns():
+    found = fastrnn.diagnose(fastrnn.RNN(1.0, np.linspace(0.1, 1, 30)), X)
+    text = found._repr_html_()
+    assert text.count("<tr>") == 21
+    assert text.count("<th>") == len(found.to_columns())
+    assert "... and 10 more" in text

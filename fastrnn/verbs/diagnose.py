@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled
 from fastrnn.diagnosis import Diagnosis, diagnosis
+from fastrnn.growth import largest_exponent
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
@@ -39,8 +40,10 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        Influence, shares, gradient by lag, memory horizon, growth exponent, regime and
-        saturation, for every net and sequence; ``.summary()`` tells them in words.
+        Influence, shares, gradient by lag, memory horizon, exponent with its standard error,
+        regime, saturation and fixed points, for every net and sequence. ``.summary()`` tells
+        them in words, ``.evidence`` what speaks for the regime, ``.to_columns()`` makes a table
+        for pandas or polars, ``.plot()`` a picture.
 
     Raises
     ------
@@ -49,12 +52,14 @@ def diagnose(
 
     Notes
     -----
-    The exponent is :math:`\frac{1}{T} \log \|\partial \hat y_T / \partial h_0\|` relative to
-    :math:`\|\partial \hat y_T / \partial h_T\|`: for a neuron the mean of
-    :math:`\log |W_2 f'(z_t)|`. The regime is that of this sequence: vanishing or exploding if
-    the influence of its first input is less than a tenth, or more than ten times, that of its
-    last; the same W2 may be balanced over ten steps and vanishing over a thousand. For
-    vanishing and exploding gradients see Pascanu, Mikolov and Bengio, ICML 2013, section 2.
+    The exponent is the largest of `lyapunov`: for a neuron the mean of
+    :math:`\log |W_2 f'(z_t)|`, for a layer without the first of 32 batches of steps, in which a
+    perturbation turns to where it grows.
+
+    The regime is that of this sequence: vanishing or exploding if the influence of its first
+    input is less than a tenth, or more than ten times, that of its last; the same W2 may be
+    balanced over ten steps and vanishing over a thousand. For vanishing and exploding gradients
+    see Pascanu, Mikolov and Bengio, ICML 2013, section 2.
 
     Examples
     --------
@@ -65,11 +70,12 @@ def diagnose(
     >>> small = fastrnn.RNN(w1=1.0, w2=0.1, activation="identity")
     >>> print(fastrnn.diagnose(small, x).summary())
     regime            vanishing: x_1 counts 10^-4 times x_5
-    growth per step   10^-1 (exponent -2.30259)
+    growth per step   10^-1 (exponent -2.30259 ± 0)
     influence of x_1  1.000e-04 (0.01 %)
     share of x_1      9e-05
-    memory horizon    4 of 5 steps
+    memory horizon    4 of 5 steps (by the exponent 3)
     saturated steps   0.0%
+    fixed points      1.111 stable (under the mean input)
 
     With W2 = 2 it outweighs all later ones:
 
@@ -85,13 +91,15 @@ def diagnose(
     >>> found = fastrnn.diagnose(squashed, x)
     >>> print(found.summary())
     regime            vanishing: x_1 counts 10^-4.748 times x_5
-    growth per step   10^-1.289 (exponent -2.9678)
+    growth per step   10^-1.289 (exponent -2.97 ± 0.72, not converged)
     influence of x_1  1.797e-07 (1.797e-05 %)
     share of x_1      1.75e-05
-    memory horizon    2 of 5 steps
+    memory horizon    2 of 5 steps (by the exponent 2)
     saturated steps   80.0%
+    fixed points      0.995 stable (under the mean input)
     """
     job = sequences(net, x, h0=h0, lengths=lengths)
     seed = job.output_seed(v)
     states, _ = engine.forward(job, keep=True, workers=workers)
-    return diagnosis(job, seed, *engine_scaled.influence(job, seed, workers=workers), states)
+    by_x, _ = engine_scaled.influence(job, seed, workers=workers)
+    return diagnosis(job, by_x, states, largest_exponent(job, workers=workers))
