@@ -17,6 +17,7 @@ _HOME = {
     "JacobianNorms": "fastrnn.jacobians",
     "Lyapunov": "fastrnn.exponents",
     "Scaled": "fastrnn.scaled",
+    "Sweep": "fastrnn.batch.sweep",
     "backward": "fastrnn.verbs.backward",
     "diagnose": "fastrnn.verbs.diagnose",
     "fixed_points": "fastrnn.verbs.fixed_points",
@@ -40,6 +41,7 @@ __all__ = [
     "JacobianNorms",
     "Lyapunov",
     "Scaled",
+    "Sweep",
     "__version__",
     "backward",
     "diagnose",
@@ -72,6 +74,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fastrnn import reference, testing
+    from fastrnn.batch.sweep import Sweep
     from fastrnn.diagnosis import Diagnosis
     from fastrnn.equilibria import FixedPoints
     from fastrnn.exponents import Lyapunov

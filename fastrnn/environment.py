@@ -9,7 +9,7 @@ from pathlib import Path
 from fastrnn import __version__, threads
 from fastrnn.kernels.jit import cache_folder
 
-PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib")
+PACKAGES = ("numpy", "numba", "llvmlite", "matplotlib", "zarr")
 
 
 def versions() -> dict[str, str]:

@@ -13,9 +13,11 @@ def run(code):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("module", ["numba", "llvmlite", "matplotlib", "click", "pandas", "xarray"])
+@pytest.mark.parametrize(
+    "module", ["numba", "llvmlite", "matplotlib", "click", "pandas", "xarray", "zarr"]
+)
 def test_import_does_not_load(module):
-    code = "import sys, fastrnn; fastrnn.RNN(1.0, 0.5); fastrnn.Scaled(1.0)"
+    code = "import sys, fastrnn; fastrnn.RNN(1, 1); fastrnn.Scaled(1); fastrnn.Sweep([1], w2=1)"
     assert run(f"{code}; print({module!r} in sys.modules)") == "False\n"
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled
-from fastrnn.checks import choice, float_array, wanted_fields
+from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
-from fastrnn.sequences import sequences
+from fastrnn.sequences import Sequences, sequences
 
 
 def loss_and_grad(
@@ -98,22 +98,53 @@ def loss_and_grad(
     target = job.full("y", target, "KBTO")
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
-    axes = "KB" if per_sequence else "K"
+    options: dict[str, Any] = {
+        "per_sequence": per_sequence,
+        "workers": workers,
+        "memory": byte_budget(memory),
+    }
+    if scaled:
+        none = np.zeros_like(job.h0)
+        want_dx = "x" in wanted
+        found = engine_scaled.backward(job, target, none, fused=True, want_dx=want_dx, **options)
+        half = job.visible(found[0]["loss"], "KB" if per_sequence else "K")
+        return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
+    return _in_floats(job, target, wanted, scale, **options)
+
+
+def loss_and_grad_of_each(net: RNN, x: FloatArray, y: FloatArray) -> tuple[Any, Gradient]:
+    """Mean squared error of each sequence by itself, and its gradients: axes [K,] B.
+
+    Unlike each sequence's share of the whole, its bits do not depend on how many others there
+    are.
+    """
+    job = sequences(net, x, others=(y,))
+    target = job.full("y", y, "KBTO")
+    scale = 2.0 / (job.x.shape[1] * net.output_size)
+    return _in_floats(job, target, job.weight_names, scale, per_sequence=True)
+
+
+def _in_floats(
+    job: Sequences,
+    target: FloatArray,
+    wanted: tuple[str, ...],
+    scale: float,
+    *,
+    per_sequence: bool,
+    workers: int | None = None,
+    memory: int | None = None,
+) -> tuple[Any, Gradient]:
     none = np.zeros_like(job.h0)
     options: dict[str, Any] = {
         "fused": True,
         "want_dx": "x" in wanted,
         "per_sequence": per_sequence,
         "workers": workers,
-        "memory": byte_budget(memory),
+        "memory": memory,
     }
-    if scaled:
-        found = engine_scaled.backward(job, target, none, **options)
-        half = job.visible(found[0]["loss"], axes)
-        return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
     arrays = engine.backward(job, target, none, **options)
     arrays = engine_scaled.mended(job, arrays, target, none, **options)
     with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
         arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
-        value = job.visible(arrays["loss"].astype(job.dtype), axes)
+        value = job.visible(arrays["loss"].astype(job.dtype), "KB" if per_sequence else "K")
     return value, collect(job, arrays, wanted, per_sequence)

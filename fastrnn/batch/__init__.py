@@ -1,0 +1,1 @@
+"""Sweeps as batch jobs: described, cut into tasks, stored, resumed and checked."""

@@ -1,0 +1,66 @@
+"""Files that are whole and on the disk, or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+Bytes = bytes | memoryview
+
+# What is being written ends in this, after a name that no other writer has.
+PARTIAL = ".partial"
+# Enough against chance, and short enough that a receipt of many chunks is small.
+DIGEST_BYTES = 12
+
+
+def write_durably(path: Path, pieces: Iterable[Bytes]) -> None:
+    """Write a file that after any crash is the whole new one or what was there before."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def whole_name(path: Path) -> str:
+    """Name of the file that ``path`` is, or is to become when it is whole."""
+    return path.name.rsplit(".", 2)[0] if path.suffix == PARTIAL else path.name
+
+
+def digest(pieces: Iterable[Bytes]) -> str:
+    """Hash of bytes."""
+    found = _hash()
+    for piece in pieces:
+        found.update(piece)
+    return found.hexdigest()
+
+
+def file_digest(path: Path) -> str | None:
+    """The same of a file; None where there is none."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return hashlib.file_digest(file, _hash).hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _hash() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=DIGEST_BYTES)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,91 @@
+"""Metadata of the store: its arrays without results, the grid, and where it all comes from."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec
+from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
+
+from fastrnn import environment
+from fastrnn.batch.sweep import WEIGHTS, Sweep
+
+SEQUENCE, TIME = "sequence", "time"
+LONG_NAMES = {
+    "w1": "input weight",
+    "w2": "feedback weight",
+    "b": "bias",
+    SEQUENCE: "number of the sequence in x",
+    TIME: "step",
+}
+
+
+def metadata(sweep: Sweep) -> dict[str, bytes]:
+    """Files of a Zarr group that has every array and no results; the group's own file last."""
+    store = MemoryStore()
+    group = zarr.create_group(store, zarr_format=3, attributes=_attributes(sweep))
+    for name in WEIGHTS:
+        values = getattr(sweep, name)
+        _add(group, name, (name,) if values.ndim else (), values.shape, values.dtype, values)
+    counts = {SEQUENCE: range(len(sweep.x))}
+    if "states" in sweep.keep:
+        counts[TIME] = sweep.times
+    for name, numbers in counts.items():
+        values = np.array(numbers, np.int64)
+        _add(group, name, (name,), values.shape, values.dtype, values)
+    for variable in sweep.variables:
+        dtype = np.dtype(np.float64) if variable.float64 else sweep.dtype
+        axes, shape, chunk = (*sweep.sizes,), (*sweep.sizes.values(),), sweep.box
+        if variable.over_time:
+            count = len(sweep.times)
+            axes, shape, chunk = (*axes, TIME), (*shape, count), (*chunk, count)
+        _add(group, variable.name, axes, shape, dtype, chunk=chunk, long_name=variable.long_name)
+    with warnings.catch_warnings():
+        # That consolidated metadata is not in the specification yet; all readers know it.
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        zarr.consolidate_metadata(store)
+    files = {key: value.to_bytes() for key, value in store._store_dict.items()}
+    return {key: files[key] for key in sorted(files, key=lambda key: (key == "zarr.json", key))}
+
+
+def _add(
+    group: zarr.Group,
+    name: str,
+    axes: tuple[str, ...],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    values: Any = None,
+    *,
+    chunk: tuple[int, ...] | None = None,
+    long_name: str | None = None,
+) -> None:
+    array: Any = group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=shape if chunk is None else chunk,
+        fill_value=np.nan if dtype.kind == "f" else 0,
+        # Zarr itself refuses a chunk whose checksum is wrong.
+        compressors=[Crc32cCodec()],
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=axes,
+        attributes={"long_name": long_name or LONG_NAMES[name], "units": "1"},
+    )
+    if values is not None:
+        array[...] = values
+
+
+def _attributes(sweep: Sweep) -> dict[str, Any]:
+    scalars = [name for name in WEIGHTS if name not in sweep.sizes]
+    versions = ", ".join(f"{name} {number}" for name, number in environment.versions().items())
+    return {
+        "title": f"{sweep.activation} neurons over {len(sweep.x)} sequences of {sweep.steps} steps",
+        # Which xarray takes for the coordinates that are no axes.
+        "coordinates": " ".join(scalars),
+        "versions": versions,
+        **{name: str(value) for name, value in environment.machine().items()},
+    }

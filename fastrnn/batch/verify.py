@@ -1,0 +1,44 @@
+"""Verify: every file of a sweep's folder held against the hash in its receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from fastrnn.batch import receipts
+from fastrnn.threads import available_cores
+
+
+class Findings(NamedTuple):
+    """What `verify` found."""
+
+    tasks: int
+    not_computed: int
+    """Tasks that have no receipt."""
+    faults: list[str]
+    """Files that are damaged or missing, each with which of the two."""
+
+
+def verify(folder: Path) -> Findings:
+    """Read all that is stored, and hold it against its receipts."""
+    about = receipts.read_about(folder)
+    if about is None:
+        if not (folder / receipts.FOLDER).is_dir():
+            raise FileNotFoundError(f"{folder} holds no sweep")
+        return Findings(0, 0, [f"{receipts.FOLDER}/{receipts.ABOUT}: missing or damaged"])
+    tasks = about["description"]["tasks"]
+    found = faults_of_all(folder, about["sweep"], range(tasks))
+    return Findings(
+        tasks,
+        found.count(None),
+        receipts.file_faults(folder, about["files"])
+        + [fault for faults in found if faults for fault in faults],
+    )
+
+
+def faults_of_all(folder: Path, identity: str, tasks: Sequence[int]) -> list[list[str] | None]:
+    """`receipts.task_faults` of many tasks."""
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(pool.map(lambda task: receipts.task_faults(folder, identity, task), tasks))

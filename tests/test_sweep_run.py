@@ -1,0 +1,379 @@
+"""Runs of a sweep: stored, stopped, resumed, refused, checked."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+pytest.importorskip("zarr")
+xarray = pytest.importorskip("xarray")
+
+from fastrnn.batch import lock  # noqa: E402
+from fastrnn.batch.run import TasksFailed, compute  # noqa: E402
+from fastrnn.batch.verify import verify  # noqa: E402
+from tests import sweeps  # noqa: E402
+
+TASKS = 8
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Content of the store of an uninterrupted run."""
+    return sweeps.content(sweeps.small().run(tmp_path_factory.mktemp("whole")))
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(count):
+    """A progress that ends the run when so many tasks are done."""
+
+    def progress(now):
+        if now.done >= count:
+            raise Stop
+
+    return progress
+
+
+def interrupted(out, count=3):
+    with pytest.raises(Stop):
+        sweeps.small().run(out, executor=1, progress=stop_after(count))
+    return verify(out).not_computed
+
+
+def test_a_store_opens_in_xarray(tmp_path):
+    sweep = sweeps.small()
+    assert len(sweep.tasks) == TASKS
+    data = xarray.open_zarr(sweep.run(tmp_path / "a night"))
+    assert dict(data.sizes) == {"w1": 2, "w2": 7, "sequence": 5, "time": 9}
+    assert data.states.dims == ("w1", "w2", "sequence", "time")
+    np.testing.assert_array_equal(data.w2, sweep.w2)
+    np.testing.assert_array_equal(data.time, range(0, 59, 7))
+    assert float(data.b) == 0.1
+    assert data["last"].attrs == {"long_name": "last state h_T", "units": "1"}
+    assert {"cpu", "versions"} <= set(data.attrs)
+    for name, values in data.data_vars.items():
+        assert not values.isnull().any(), name
+
+
+def test_chunks_are_checked_by_zarr_itself(tmp_path):
+    out = sweeps.small().run(tmp_path)
+    flip_a_bit(out / "last" / "c.0.1.0")
+    with pytest.raises(Exception, match="checksum"):
+        xarray.open_zarr(out)["last"].load()
+
+
+def test_what_is_not_computed_is_nan(tmp_path):
+    left = interrupted(tmp_path)
+    assert 0 < left < TASKS
+    data = xarray.open_zarr(tmp_path)
+    missing = data["last"].isnull().sum()
+    assert 0 < missing < data["last"].size
+
+
+def test_receipts_are_small_and_say_what_was_stored(tmp_path):
+    out = sweeps.small().run(tmp_path)
+    receipts = sorted((out / "receipts").glob("0*.json"))
+    assert len(receipts) == TASKS
+    for number, receipt in enumerate(receipts):
+        assert len(receipt.read_bytes()) < 1000
+        about = json.loads(receipt.read_text())
+        assert about["task"] == number
+        assert len(about["files"]) == 12
+        assert about["cpu"]
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path, whole, monkeypatch):
+    left = interrupted(tmp_path)
+    (tmp_path / "last" / "c.1.9.0.0123456789abcdef.partial").write_bytes(b"not of a task")
+    for name in ("last/c.1.3.0", "receipts/00000007.json"):
+        (tmp_path / f"{name}.0123456789abcdef.partial").write_bytes(b"half")
+    computed = counted(monkeypatch)
+    sweeps.small().run(tmp_path)
+    assert len(computed) == left
+    (tmp_path / "last" / "c.1.9.0.0123456789abcdef.partial").unlink()
+    assert sweeps.content(tmp_path) == whole
+    sweeps.small().run(tmp_path)
+    assert len(computed) == left
+
+
+def counted(monkeypatch):
+    computed = []
+
+    def counting(path, identity, number, *stopped):
+        computed.append(number)
+        return compute(path, identity, number, *stopped)
+
+    monkeypatch.setattr("fastrnn.batch.run.compute", counting)
+    return computed
+
+
+@pytest.mark.parametrize("name", ["inputs/x.npy", "zarr.json", "w2/c.0", "receipts/sweep.json"])
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_damaged_beginnings_are_named_and_mended(name, damage, tmp_path, whole, monkeypatch):
+    out = sweeps.small().run(tmp_path)
+    if damage == "missing":
+        (out / name).unlink()
+    else:
+        flip_a_bit(out / name)
+    (fault,) = verify(out).faults
+    assert fault.startswith(name)
+    computed = counted(monkeypatch)
+    sweeps.small().run(out)
+    assert computed == []
+    assert sweeps.content(out) == whole
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_verify_names_exactly_what_is_damaged_and_a_run_mends_just_that(
+    tmp_path, whole, monkeypatch
+):
+    out = sweeps.small().run(tmp_path)
+    assert verify(out) == (TASKS, 0, [])
+    flip_a_bit(out / "last" / "c.0.1.0")
+    (out / "loss" / "c.1.0.0").write_bytes((out / "loss" / "c.1.0.0").read_bytes()[:-1])
+    (out / "states" / "c.1.3.0.0").unlink()
+    flip_a_bit(out / "receipts" / "00000003.json")
+    assert sorted(verify(out).faults) == [
+        "last/c.0.1.0: damaged",
+        "loss/c.1.0.0: damaged",
+        "receipts/00000003.json: damaged",
+        "states/c.1.3.0.0: missing",
+    ]
+    computed = counted(monkeypatch)
+    sweeps.small().run(out)
+    assert sorted(computed) == [1, 3, 4, 7]
+    assert verify(out) == (TASKS, 0, [])
+    assert sweeps.content(out) == whole
+
+
+def test_a_receipt_that_is_gone_is_a_task_not_computed(tmp_path):
+    out = sweeps.small().run(tmp_path)
+    (out / "receipts" / "00000002.json").unlink()
+    assert verify(out) == (TASKS, 1, [])
+
+
+def test_another_sweep_is_refused_unless_forced(tmp_path):
+    out = sweeps.small().run(tmp_path)
+    (out / "notes.txt").write_text("mine")
+    before = sweeps.content(out)
+    other = sweeps.small(w2=[0.5], keep="last", every=1)
+    with pytest.raises(FileExistsError, match=r"another sweep \(w2 of shape \(7,\) .* here, keep"):
+        other.run(out)
+    assert sweeps.content(out) == before
+    other.run(out, force=True)
+    data = xarray.open_zarr(out)
+    assert set(data.data_vars) == {"last"}
+    assert verify(out) == (10, 0, [])
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "states").exists()
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_place_that_is_no_store_is_refused(what, tmp_path):
+    out = tmp_path / "out"
+    if what == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+    with pytest.raises(OSError, match="is a file, not a folder|must be a new or empty folder"):
+        sweeps.small().run(out)
+    assert len(list(tmp_path.rglob("*"))) == (1 if what == "file" else 2)
+    with pytest.raises(FileNotFoundError, match="holds no sweep"):
+        verify(out)
+
+
+def test_a_second_run_is_refused(tmp_path):
+    def second(now):
+        with pytest.raises(BlockingIOError, match=f"in use by another run, process {os.getpid()}"):
+            sweeps.small().run(tmp_path)
+        with pytest.raises(BlockingIOError):
+            sweeps.small().run(tmp_path, shard=(1, 2))
+        with pytest.raises(BlockingIOError):
+            sweeps.small(b=0.2).run(tmp_path, force=True)
+        raise Stop
+
+    with pytest.raises(Stop):
+        sweeps.small().run(tmp_path, progress=second)
+    sweeps.small().run(tmp_path)
+    assert not list((tmp_path / "receipts").glob("*.lock"))
+
+
+def test_two_shards_may_run_at_once_but_not_one_twice(tmp_path, whole):
+    def second(now):
+        with pytest.raises(BlockingIOError):
+            sweeps.small().run(tmp_path, shard=(1, 2))
+        sweeps.small().run(tmp_path, shard=(2, 2))
+        raise Stop
+
+    with pytest.raises(Stop):
+        sweeps.small().run(tmp_path, shard=(1, 2), progress=second)
+    sweeps.small().run(tmp_path, shard=(1, 2))
+    assert sweeps.content(tmp_path) == whole
+
+
+def leave_lock(folder, silence=0.0, **holder):
+    (folder / "receipts").mkdir()
+    path = folder / "receipts" / "1-of-1.lock"
+    path.write_text(json.dumps(holder))
+    os.utime(path, (time.time() - silence,) * 2)
+
+
+def dead_pid():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@cache
+def here():
+    return lock.socket.gethostname()
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        lambda: {"host": here(), "pid": dead_pid(), "born": "1"},
+        lambda: {"host": here(), "pid": os.getpid(), "born": "of another time"},
+        lambda: {"host": "elsewhere", "pid": 1, "silence": lock.SILENT_SECONDS + 60},
+        lambda: {"silence": lock.SILENT_SECONDS + 60},
+    ],
+)
+def test_the_lock_of_a_dead_run_is_taken_over(holder, tmp_path, whole, caplog):
+    leave_lock(tmp_path, **holder())
+    sweeps.small().run(tmp_path)
+    assert "which has died" in caplog.text
+    assert sweeps.content(tmp_path) == whole
+
+
+def test_the_lock_of_a_run_elsewhere_is_not(tmp_path):
+    leave_lock(tmp_path, host="elsewhere", pid=1)
+    with pytest.raises(BlockingIOError, match="process 1 on host elsewhere"):
+        sweeps.small().run(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_give_the_same_bits(method, tmp_path, whole):
+    if method == "fork" and sys.version_info >= (3, 12):
+        pytest.skip("warns of threads in the parent")
+    with ProcessPoolExecutor(2, get_context(method)) as pool:
+        sweeps.small().run(tmp_path, executor=pool)
+    assert sweeps.content(tmp_path) == whole
+
+
+def dies(path, identity, number):
+    if number == 4:
+        os.kill(os.getpid(), 9)
+    return compute(path, identity, number)
+
+
+def test_a_dead_process_costs_its_tasks_only(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr("fastrnn.batch.run.compute", dies)
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        with pytest.raises(TasksFailed, match=r"of 8 tasks failed.*\n.*BrokenProcessPool"):
+            sweeps.small().run(tmp_path, executor=pool)
+    monkeypatch.undo()
+    assert verify(tmp_path).faults == []
+    sweeps.small().run(tmp_path)
+    assert sweeps.content(tmp_path) == whole
+
+
+def test_a_failing_task_is_named_and_all_others_are_done(tmp_path, whole, monkeypatch):
+    def failing(path, identity, number, *stopped):
+        if number == 5:
+            raise ZeroDivisionError("as it happens")
+        return compute(path, identity, number, *stopped)
+
+    monkeypatch.setattr("fastrnn.batch.run.compute", failing)
+    message = (
+        r"1 of 8 tasks failed; all others are stored.*\n"
+        r"task 5 \(w1 1:2, w2 2:4, sequence 0:5\): ZeroDivisionError: as it happens"
+    )
+    with pytest.raises(TasksFailed, match=message):
+        sweeps.small().run(tmp_path)
+    assert verify(tmp_path) == (TASKS, 1, [])
+    monkeypatch.undo()
+    sweeps.small().run(tmp_path)
+    assert sweeps.content(tmp_path) == whole
+
+
+def test_a_full_disk_keeps_what_is_done_and_says_what_is_needed(tmp_path, whole, monkeypatch):
+    begin = sweeps.small()
+    interrupted(tmp_path, count=0)
+    fsync, calls = os.fsync, []
+
+    def full(number):
+        calls.append(number)
+        if len(calls) > 40:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(number)
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(
+        OSError, match=r"no space left .* \d+ bytes are still to be written"
+    ) as info:
+        begin.run(tmp_path, executor=1)
+    assert info.value.filename == str(tmp_path)
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob("*.partial"))
+    assert verify(tmp_path).faults == []
+    assert 0 < verify(tmp_path).not_computed < TASKS
+    begin.run(tmp_path)
+    assert sweeps.content(tmp_path) == whole
+
+
+def test_too_small_a_disk_is_told_before_anything_is_computed(tmp_path, monkeypatch):
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(OSError, match=r"bytes are still to be written, 1000 are free"):
+        sweeps.small().run(tmp_path / "out")
+
+
+def test_progress_counts_tasks_and_steps(tmp_path):
+    seen = []
+    sweeps.small().run(tmp_path, progress=seen.append)
+    assert [now.done for now in seen if now.done] == sorted(now.done for now in seen if now.done)
+    assert (seen[0].done, seen[0].steps, seen[0].rate) == (0, 0, 0.0)
+    assert seen[0].seconds_left == float("inf")
+    last = seen[-1]
+    assert (last.done, last.tasks, last.steps, last.steps_left) == (8, 8, 2 * 7 * 5 * 59, 0)
+    assert last.rate > 0
+    assert last.seconds_left == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"executor": 0}, ValueError, "executor must be at least 1 thread, got 0"),
+        ({"executor": True}, TypeError, "executor must be a number of threads or"),
+        ({"executor": "dask"}, TypeError, "got str"),
+        ({"shard": (0, 4)}, ValueError, r"shard must be \(i, n\) with i from 1 to n"),
+        ({"shard": (5, 4)}, ValueError, r"got \(5, 4\)"),
+    ],
+)
+def test_wrong_arguments_leave_nothing(given, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        sweeps.small().run(tmp_path / "out", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_executor_of_ones_own_is_left_open(tmp_path, whole):
+    with ThreadPoolExecutor(2) as pool:
+        sweeps.small().run(tmp_path, executor=pool)
+        assert pool.submit(int).result() == 0
+    assert sweeps.content(tmp_path) == whole
