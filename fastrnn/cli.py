@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import numpy as np
+from click.core import ParameterSource
 
 from fastrnn import __version__
+from fastrnn.batch.commands import export, run_job, verify
 from fastrnn.kernels import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -61,11 +64,25 @@ def cli() -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; sweep-SERIES by default.")
 @click.option("--workers", type=int, help="Threads, -1 for all cores; those usable by default.")
 @click.option("--quiet", is_flag=True, help="No table, no progress bar.")
-def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **options: Any) -> None:
+@click.option("--shard", help="Of a job: I/N, the I-th of N parts. Known in a Slurm array.")
+@click.option("--force", is_flag=True, help="Of a job: lose what --out holds of another.")
+def sweep(
+    series: str,
+    out: Path | None,
+    workers: int | None,
+    quiet: bool,
+    shard: str | None,
+    force: bool,
+    **options: Any,
+) -> None:
     r"""Run a bank of neurons, one for each W2, over SERIES and predict each next value.
 
     SERIES is sunspots, co2 or elnino, a .csv, or a .npy of shape (T,) or (B, T). Writes
     sweep.csv, sweep.png and run.json into a folder and prints what it found.
+
+    A SERIES ending in .toml is a job: a description of a larger sweep, with all options but
+    --out, --workers, --quiet, --shard and --force inside. It can be stopped and run again to go
+    on; see fastrnn verify and fastrnn export, and docs/sweeps.md.
 
     \b
     x_1 on y_T    derivative of the last prediction by the first input
@@ -80,6 +97,12 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
     Loss and gradients are of all sequences together; the other figures are those of the
     sequence with the median growth.
     """
+    if Path(series).suffix == ".toml":
+        _require_defaults(options, f"must stand in {series}")
+        run_job(Path(series), out, workers=workers, shard=shard, force=force, quiet=quiet)
+        return
+    _require_defaults(("shard", "force"), "is for a job (SERIES ending in .toml)")
+
     from fastrnn.checks import cast
     from fastrnn.series import load_series
     from fastrnn.sweep.job import parse_w2, prepare
@@ -126,6 +149,10 @@ def sweep(series: str, out: Path | None, workers: int | None, quiet: bool, **opt
         click.echo(f"fastrnn: sweep.png was not drawn: {trouble}", err=True)
 
 
+cli.add_command(verify)
+cli.add_command(export)
+
+
 @cli.command()
 def info() -> None:
     """Print versions, processor, cores, threads and the kernel cache."""
@@ -170,8 +197,14 @@ def main() -> None:
         sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
         _end(error.format_message(), error.exit_code)
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
         _end(_reason(error), 2)
+
+
+def _require_defaults(names: Iterable[str], otherwise: str) -> None:
+    for name in names:
+        if click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} {otherwise}")
 
 
 _stops: list[int] = []
