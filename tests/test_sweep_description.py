@@ -4,6 +4,7 @@ import dataclasses
 import mmap
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,3 +218,10 @@ def test_toml_of_no_file(tmp_path):
         fastrnn.Sweep.from_toml(tmp_path / "nowhere.toml")
     with pytest.raises(FileNotFoundError, match=r"nowhere\.csv"):
         fastrnn.Sweep.from_toml(written(tmp_path, "x = 'nowhere.csv'\nw2 = 1"))
+
+
+def test_the_job_in_the_docs_is_one(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "sweeps.md").read_text()
+    text = page.split("```toml\n")[1].split("```")[0]
+    sweep = fastrnn.Sweep.from_toml(written(tmp_path, text))
+    assert f"night.toml: {sweep}\n" in page

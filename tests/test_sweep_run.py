@@ -251,7 +251,7 @@ def here():
         lambda: {"host": here(), "pid": dead_pid(), "born": "1"},
         lambda: {"host": here(), "pid": os.getpid(), "born": "of another time"},
         lambda: {"host": "elsewhere", "pid": 1, "silence": lock.SILENT_SECONDS + 60},
-        lambda: {"silence": lock.SILENT_SECONDS + 60},
+        lambda: {},
     ],
 )
 def test_the_lock_of_a_dead_run_is_taken_over(holder, tmp_path, whole, caplog):

@@ -60,7 +60,7 @@ def _take(path: Path, sweep: Sweep, lock: Lock, force: bool) -> Store:
         if not same and not receipts.some_are_of(path, identity):
             clear(path)
         require_space(path, sweep.x.nbytes + len(sweep.tasks) * sweep.task_bytes)
-        return Store.create(path, sweep)
+        return Store.create(path, sweep, description)
     except BaseException:
         lock.give_back()
         raise

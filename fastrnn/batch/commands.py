@@ -39,7 +39,7 @@ def run_job(
         with _stops_exit():
             sweep.run(
                 out,
-                executor=count_workers(workers),
+                executor=None if workers is None else count_workers(workers),
                 shard=part,
                 force=force,
                 progress=False if quiet else None,

@@ -75,6 +75,8 @@ def _holder(path: Path) -> dict[str, object]:
 
 
 def _is_stale(path: Path, holder: dict[str, object]) -> bool:
+    if not holder:  # died while it wrote it: here, under guard, nobody else writes
+        return True
     if holder.get("host") == socket.gethostname():
         pid = holder.get("pid")
         return not isinstance(pid, int) or not _lives(pid) or _born(pid) != holder.get("born")

@@ -157,7 +157,8 @@ def _submitting(
 
 def _threads(executor: int | None) -> int:
     if executor is None:
-        return available_cores()
+        # One more than cores: while a task waits for the disk, another computes.
+        return available_cores() + 1
     if isinstance(executor, bool) or not isinstance(executor, int):
         raise TypeError(
             "executor must be a number of threads or a concurrent.futures.Executor, got "

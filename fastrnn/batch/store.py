@@ -26,7 +26,7 @@ from zarr.storage import LocalStore
 
 from fastrnn import environment
 from fastrnn.batch import receipts
-from fastrnn.batch.description import describe, npy_pieces
+from fastrnn.batch.description import npy_pieces
 from fastrnn.batch.durable import PARTIAL, digest, whole_name, write_durably
 from fastrnn.batch.metadata import LONG_NAMES, metadata
 from fastrnn.batch.sweep import WEIGHTS, Sweep
@@ -79,9 +79,8 @@ class Store:
         return cls(path, sweep, about["sweep"])
 
     @classmethod
-    def create(cls, path: Path, sweep: Sweep) -> Store:
+    def create(cls, path: Path, sweep: Sweep, description: dict[str, Any]) -> Store:
         """Everything but the results, which stay as they are; see `clear`."""
-        description = describe(sweep)
         files = {}
         (path / INPUTS).mkdir(exist_ok=True)
         for name, array in (("x", sweep.x), ("y", sweep.y)):

@@ -211,9 +211,9 @@ class Sweep:
             with. It is a Zarr group, opened by ``xarray.open_zarr(out)``; what is not computed
             is NaN.
         executor : int or concurrent.futures.Executor, optional
-            So many threads of this process, by default as many as cores it may use; or who
-            else computes the tasks: a pool of processes, or the executor of a Dask client,
-            whose workers must see the same folder.
+            So many threads of this process, by default as many as keep the cores it may use
+            at work; or who else computes the tasks: a pool of processes, or the executor of a
+            Dask client, whose workers must see the same folder.
         shard : (int, int)
             ``(i, n)``: compute only the i-th (from 1) of n parts of the tasks. All parts may
             run at once.
