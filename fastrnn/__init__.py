@@ -19,6 +19,7 @@ _HOME = {
     "Scaled": "fastrnn.scaled",
     "Sweep": "fastrnn.batch.sweep",
     "backward": "fastrnn.verbs.backward",
+    "dataset": "fastrnn.batch.dataset",
     "diagnose": "fastrnn.verbs.diagnose",
     "fixed_points": "fastrnn.verbs.fixed_points",
     "forward": "fastrnn.verbs.forward",
@@ -44,6 +45,7 @@ __all__ = [
     "Sweep",
     "__version__",
     "backward",
+    "dataset",
     "diagnose",
     "fixed_points",
     "forward",
@@ -74,6 +76,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fastrnn import reference, testing
+    from fastrnn.batch.dataset import dataset
     from fastrnn.batch.sweep import Sweep
     from fastrnn.diagnosis import Diagnosis
     from fastrnn.equilibria import FixedPoints

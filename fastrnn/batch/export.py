@@ -12,7 +12,7 @@ from typing import Any
 import xarray
 
 from fastrnn.batch.durable import PARTIAL
-from fastrnn.batch.metadata import TIME
+from fastrnn.batch.labels import TIME
 from fastrnn.batch.verify import verify
 from fastrnn.checks import choice
 

@@ -1,4 +1,4 @@
-"""Metadata of the store: its arrays without results, the grid, and where it all comes from."""
+"""Metadata of the store: its arrays, with the grid in them and no results."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from zarr.codecs import Crc32cCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
-from fastrnn import environment
+from fastrnn.batch.labels import SEQUENCE, TIME, labels, provenance
 from fastrnn.batch.sweep import WEIGHTS, Sweep
-
-SEQUENCE, TIME = "sequence", "time"
-LONG_NAMES = {
-    "w1": "input weight",
-    "w2": "feedback weight",
-    "b": "bias",
-    SEQUENCE: "number of the sequence in x",
-    TIME: "step",
-}
 
 
 def metadata(sweep: Sweep) -> dict[str, bytes]:
     """Files of a Zarr group that has every array and no results; the group's own file last."""
     store = MemoryStore()
-    group = zarr.create_group(store, zarr_format=3, attributes=_attributes(sweep))
+    # Which xarray takes for the coordinates that are no axes.
+    scalars = " ".join(name for name in WEIGHTS if name not in sweep.sizes)
+    attributes = {**provenance(sweep), "coordinates": scalars}
+    group = zarr.create_group(store, zarr_format=3, attributes=attributes)
     for name in WEIGHTS:
         values = getattr(sweep, name)
         _add(group, name, (name,) if values.ndim else (), values.shape, values.dtype, values)
@@ -43,7 +37,7 @@ def metadata(sweep: Sweep) -> dict[str, bytes]:
         if variable.over_time:
             count = len(sweep.times)
             axes, shape, chunk = (*axes, TIME), (*shape, count), (*chunk, count)
-        _add(group, variable.name, axes, shape, dtype, chunk=chunk, long_name=variable.long_name)
+        _add(group, variable.name, axes, shape, dtype, chunk=chunk)
     with warnings.catch_warnings():
         # That consolidated metadata is not in the specification yet; all readers know it.
         warnings.simplefilter("ignore", ZarrUserWarning)
@@ -61,7 +55,6 @@ def _add(
     values: Any = None,
     *,
     chunk: tuple[int, ...] | None = None,
-    long_name: str | None = None,
 ) -> None:
     array: Any = group.create_array(
         name,
@@ -73,19 +66,7 @@ def _add(
         compressors=[Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=axes,
-        attributes={"long_name": long_name or LONG_NAMES[name], "units": "1"},
+        attributes=labels(name),
     )
     if values is not None:
         array[...] = values
-
-
-def _attributes(sweep: Sweep) -> dict[str, Any]:
-    scalars = [name for name in WEIGHTS if name not in sweep.sizes]
-    versions = ", ".join(f"{name} {number}" for name, number in environment.versions().items())
-    return {
-        "title": f"{sweep.activation} neurons over {len(sweep.x)} sequences of {sweep.steps} steps",
-        # Which xarray takes for the coordinates that are no axes.
-        "coordinates": " ".join(scalars),
-        "versions": versions,
-        **{name: str(value) for name, value in environment.machine().items()},
-    }

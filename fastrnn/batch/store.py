@@ -28,10 +28,11 @@ from fastrnn import environment
 from fastrnn.batch import receipts
 from fastrnn.batch.description import npy_pieces
 from fastrnn.batch.durable import PARTIAL, digest, whole_name, write_durably
-from fastrnn.batch.metadata import LONG_NAMES, metadata
+from fastrnn.batch.labels import LONG_NAMES
+from fastrnn.batch.metadata import metadata
 from fastrnn.batch.sweep import WEIGHTS, Sweep
 from fastrnn.batch.tasks import Task
-from fastrnn.batch.variables import VARIABLES, Variable
+from fastrnn.batch.variables import Variable
 from fastrnn.checks import FloatArray
 
 INPUTS = "inputs"
@@ -147,7 +148,7 @@ def clear(path: Path) -> None:
     for file in [*(path / receipts.FOLDER).iterdir(), *path.glob("zarr.json*")]:
         if file.suffix in (".json", PARTIAL):
             file.unlink()
-    for name in (*(variable.name for variable in VARIABLES), *LONG_NAMES, INPUTS):
+    for name in (*LONG_NAMES, INPUTS):
         if (path / name).is_dir():
             shutil.rmtree(path / name)
 
