@@ -61,6 +61,7 @@ def test_a_store_opens_in_xarray(tmp_path):
     assert float(data.b) == 0.1
     assert data["last"].attrs == {"long_name": "last state h_T", "units": "1"}
     assert {"cpu", "versions"} <= set(data.attrs)
+    assert data.attrs["inputs"].startswith("inputs/x.npy ")
     for name, values in data.data_vars.items():
         assert not values.isnull().any(), name
 
@@ -377,3 +378,11 @@ def test_an_executor_of_ones_own_is_left_open(tmp_path, whole):
         sweeps.small().run(tmp_path, executor=pool)
         assert pool.submit(int).result() == 0
     assert sweeps.content(tmp_path) == whole
+
+
+def test_without_zarr_the_way_to_install_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    for name in ("run", "store", "claim", "metadata"):
+        monkeypatch.delitem(sys.modules, f"fastrnn.batch.{name}", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"sweeps need zarr: .*'fastrnn\[sweep\]'"):
+        sweeps.small().run(tmp_path)

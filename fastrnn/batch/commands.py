@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+from fastrnn.batch.extra import sweep_extra
+
 
 def run_job(
     job: Path,
@@ -24,7 +26,8 @@ def run_job(
     quiet: bool,
 ) -> None:
     """Run the sweep that a TOML file describes, or go on with it."""
-    from fastrnn.batch.run import TasksFailed
+    with sweep_extra():
+        from fastrnn.batch.run import TasksFailed
     from fastrnn.batch.sweep import Sweep
     from fastrnn.threads import count_workers
 
@@ -109,7 +112,8 @@ def export(out: Path, kind: str, file: Path | None, partial: bool) -> None:
     Parquet needs pyarrow; netCDF needs netCDF4, h5netcdf or scipy. States are a CSV or Parquet
     file of their own.
     """
-    from fastrnn.batch.export import export as write
+    with sweep_extra():
+        from fastrnn.batch.export import export as write
 
     for path in write(out, kind, file, partial=partial):
         click.echo(path)

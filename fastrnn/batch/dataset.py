@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn.batch.compute import results
+from fastrnn.batch.extra import sweep_extra
 from fastrnn.batch.labels import labels, provenance
 from fastrnn.batch.sweep import WEIGHTS, Sweep
 from fastrnn.checks import FloatArray
@@ -69,7 +70,8 @@ def dataset(
     >>> found.states.sel(site="Uccle", w2=2.0).values
     array([1., 2., 4.])
     """
-    import xarray
+    with sweep_extra():
+        import xarray
 
     if not isinstance(x, xarray.DataArray):
         raise TypeError(f"x must be a labelled xarray.DataArray, got {type(x).__name__}")

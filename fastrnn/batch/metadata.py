@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,16 @@ from fastrnn.batch.labels import SEQUENCE, TIME, labels, provenance
 from fastrnn.batch.sweep import WEIGHTS, Sweep
 
 
-def metadata(sweep: Sweep) -> dict[str, bytes]:
-    """Files of a Zarr group that has every array and no results; the group's own file last."""
+def metadata(sweep: Sweep, inputs: Mapping[str, str]) -> dict[str, bytes]:
+    """Files of a Zarr group that has every array and no results; the group's own file last.
+
+    ``inputs`` are hashes of the input files, which are told among the attributes.
+    """
     store = MemoryStore()
     # Which xarray takes for the coordinates that are no axes.
     scalars = " ".join(name for name in WEIGHTS if name not in sweep.sizes)
-    attributes = {**provenance(sweep), "coordinates": scalars}
+    hashes = ", ".join(f"{name} {known}" for name, known in inputs.items())
+    attributes = {**provenance(sweep), "inputs": hashes, "coordinates": scalars}
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
     for name in WEIGHTS:
         values = getattr(sweep, name)

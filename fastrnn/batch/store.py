@@ -89,7 +89,7 @@ class Store:
                 key = f"{INPUTS}/{name}.npy"
                 write_durably(path / key, npy_pieces(array))
                 files[key] = description[name]["hash"]
-        for key, content in metadata(sweep).items():
+        for key, content in metadata(sweep, dict(files)).items():
             (path / key).parent.mkdir(exist_ok=True)
             write_durably(path / key, [content])
             files[key] = digest([content])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastrnn.batch.extra import sweep_extra
 from fastrnn.batch.tasks import Task, box_shape, cut
 from fastrnn.batch.variables import KEEP, VARIABLES, Variable
 from fastrnn.checks import FloatArray, cast, choice, float_array, require_finite, require_shape
@@ -254,7 +255,8 @@ class Sweep:
         ...     print(sorted(path.name for path in out.iterdir()))
         ['b', 'inputs', 'last', 'receipts', 'sequence', 'w1', 'w2', 'zarr.json']
         """
-        from fastrnn.batch.run import run
+        with sweep_extra():
+            from fastrnn.batch.run import run
 
         return run(self, out, executor=executor, shard=shard, force=force, progress=progress)
 
