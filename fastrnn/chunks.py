@@ -69,16 +69,18 @@ def backward(
     dx: FloatArray | None,
     *,
     fused: bool,
+    sums: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """As `Lanes.backward`."""
-    sums = np.zeros((len(neuron.SUMS), *h0.shape[:2]))
+    if sums is None:
+        sums = np.zeros((len(neuron.SUMS), *h0.shape[:2]))
     dh0 = np.array(dlast)
     for i, one in enumerate(_sequences(lanes)):
         steps = one.x.shape[1]
         into = None if dx is None else dx[:, i, :steps]
         starts, _ = _forward(one, h0[:, i], None)
         sums[:, :, i], dh0[:, i] = _backward(
-            one, starts, upstream[:, i, :steps], dlast[:, i], into, fused
+            one, starts, upstream[:, i, :steps], dlast[:, i], into, fused, sums[:, :, i]
         )
     return sums, dh0
 
@@ -187,8 +189,12 @@ def _backward(
     dlast: FloatArray,
     dx: FloatArray | None,
     fused: bool,
+    later: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
-    """Sums (6, K) and dh0 (K, 1) of one sequence, from the states before its chunks."""
+    """Sums (6, K) and dh0 (K, 1) of one sequence, from the states before its chunks.
+
+    Sums are added to those of ``later`` steps.
+    """
 
     def in_sequence(
         first: int, end: int | None, dh: FloatArray, sums: FloatArray | None
@@ -201,7 +207,7 @@ def _backward(
         return sums, dh[:, 0]
 
     count = starts.shape[1] - 1
-    sums, dh = in_sequence(count * CHUNK, None, dlast, None)
+    sums, dh = in_sequence(count * CHUNK, None, dlast, later[..., None].copy())
     done = 0
     if count >= LEAST_CHUNKS:
         found, dh = _run_back(one, starts, upstream, dh, dx, fused)

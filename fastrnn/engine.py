@@ -60,22 +60,13 @@ def backward(
     ``fused``: ``upstream`` is the target y (K, B, T, O) and the result is that of half the sum
     of squared errors, its key ``loss``; else it is a gradient of the states (K, B, T, H).
     """
-    nets, batch_size, _ = job.h0.shape
     dx = zeros("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype, FEWER)
     if job.net.is_neuron:
         into_dx = dx[..., 0] if want_dx else None
-        own = lanes(job, workers, memory)
-        back = chunks.backward if chunks.suits(own) else Lanes.backward
-        found, dh0 = back(own, job.h0, upstream[..., 0], dlast, into_dx, fused=fused)
-        if not per_sequence:
-            rows = found.reshape(len(neuron.SUMS) * nets, batch_size)
-            found = ordered_sum(rows).reshape(-1, nets)
-        shapes = [weight.shape[1:] for weight in job.weights] + [()]
-        sums = {
-            name: array.reshape(*array.shape, *(1,) * len(shape))
-            for name, array, shape in zip(neuron.SUMS, found, shapes, strict=True)
-        }
-        return sums | {"loss": 0.5 * sums["loss"], "x": dx, "h0": dh0}
+        found, dh0 = neuron_sums(
+            job, upstream, dlast, into_dx, fused=fused, workers=workers, memory=memory
+        )
+        return named_sums(job, found, per_sequence) | {"x": dx, "h0": dh0}
     into = dx if want_dx else None
     sums, dh0 = layers(job, workers, memory).backward(
         job.h0, upstream, dlast, into, fused=fused, each=per_sequence
@@ -83,6 +74,37 @@ def backward(
     if not per_sequence:
         sums = {name: ordered_sum(array) for name, array in sums.items()}
     return sums | {"x": dx, "h0": dh0}
+
+
+def neuron_sums(
+    job: Sequences,
+    upstream: FloatArray,
+    dlast: FloatArray,
+    dx: FloatArray | None,
+    *,
+    fused: bool,
+    workers: int | None,
+    memory: int | None,
+    sums: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Sums (6, K, B) of a neuron's job, added to those of later steps if given, and dh0."""
+    own = lanes(job, workers, memory)
+    back = chunks.backward if chunks.suits(own) else Lanes.backward
+    return back(own, job.h0, upstream[..., 0], dlast, dx, fused=fused, sums=sums)
+
+
+def named_sums(job: Sequences, found: FloatArray, per_sequence: bool) -> dict[str, FloatArray]:
+    """Gradients of a neuron's weights and the loss from sums (6, K, B)."""
+    if not per_sequence:
+        nets, batch_size = found.shape[1:]
+        rows = found.reshape(len(neuron.SUMS) * nets, batch_size)
+        found = ordered_sum(rows).reshape(-1, nets)
+    shapes = [weight.shape[1:] for weight in job.weights] + [()]
+    sums = {
+        name: array.reshape(*array.shape, *(1,) * len(shape))
+        for name, array, shape in zip(neuron.SUMS, found, shapes, strict=True)
+    }
+    return sums | {"loss": 0.5 * sums["loss"]}
 
 
 def layers(job: Sequences, workers: int | None, memory: int | None = None) -> Layers:

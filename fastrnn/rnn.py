@@ -167,6 +167,11 @@ class RNN:
         """Whether predictions are W3 h + b3 rather than h."""
         return self.w3 is not None
 
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """Weights that predictions depend on."""
+        return ("w1", "w2", "b", "w3", "b3") if self.has_readout else ("w1", "w2", "b")
+
     def weights(self, dtype: np.dtype[Any]) -> Weights:
         """All weights as contiguous arrays of ``dtype`` with every axis; see `Weights`.
 

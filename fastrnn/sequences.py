@@ -47,7 +47,7 @@ class Sequences:
     @property
     def weight_names(self) -> tuple[str, ...]:
         """Weights that predictions depend on."""
-        return ("w1", "w2", "b", "w3", "b3") if self.net.has_readout else ("w1", "w2", "b")
+        return self.net.weight_names
 
     @property
     def is_ragged(self) -> bool:

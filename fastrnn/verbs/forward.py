@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine, engine_scaled
+from fastrnn import engine, engine_scaled, streams
 from fastrnn.checks import FloatArray, choice, output_array
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
@@ -14,7 +15,7 @@ from fastrnn.sequences import sequences
 
 def forward(
     net: RNN,
-    x: ArrayLike,
+    x: ArrayLike | Iterator[ArrayLike],
     *,
     h0: ArrayLike | None = None,
     keep: Literal["all", "last"] = "all",
@@ -32,7 +33,9 @@ def forward(
     net : RNN
         One net or a bank of K nets.
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
-        B sequences of T steps; any strides, never copied where it is a float array.
+        B sequences of T steps; any strides, never copied where it is a float array. With
+        ``keep="last"`` also an iterator of such, blocks of time one after the other; a large
+        `numpy.memmap` and a chunked array (Zarr, HDF5, Dask) are then read block by block.
     h0 : array_like, shape of the last state, with or without its bank axis, default 0
         State before the first step.
     keep : {"all", "last"}
@@ -81,6 +84,14 @@ def forward(
     array([0.5, 1. ])
     """
     choice("keep", keep, ("all", "last"))
+    if isinstance(x, Iterator) or streams.is_lazy(x):
+        if keep == "last" and lengths is None and not scaled and out is None:
+            return streams.last_state(net, x, h0, workers)
+        if isinstance(x, Iterator):
+            raise TypeError(
+                "x must be an array, got an iterator of blocks, which is for keep='last' without "
+                "lengths, scaled and out"
+            )
     job = sequences(net, x, h0=h0, lengths=lengths)
     axes = "KBH" if keep == "last" else "KBTH"
     if scaled:

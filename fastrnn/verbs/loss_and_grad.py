@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn import engine, engine_scaled
-from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
+from fastrnn import engine, engine_scaled, streams
+from fastrnn.checks import FloatArray, choice, float_array, is_finite, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
@@ -41,7 +42,8 @@ def loss_and_grad(
     net : RNN
         One net or a bank of K nets.
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
-        B sequences of T steps.
+        B sequences of T steps. Of neurons, a large `numpy.memmap` and a chunked array (Zarr,
+        HDF5, Dask) are read block by block, twice.
     y : array_like, shape of the predictions
         Target; its bank axis may be missing.
     loss : {"mse"}
@@ -91,10 +93,16 @@ def loss_and_grad(
     (0.625, 1.25, 0.5)
     """
     choice("loss", loss, ("mse",))
+    if not isinstance(net, RNN):
+        raise TypeError(f"net must be a fastrnn.RNN, got {type(net).__name__}")
+    weights = net.weight_names
+    wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
+    if lengths is None and not scaled and "x" not in wanted and streams.suit(net, x, y):
+        read = _of_streams(net, x, y, h0, wanted, per_sequence, workers, byte_budget(memory))
+        if read is not None:
+            return read
     target = float_array("y", y)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(target,))
-    weights = job.weight_names
-    wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
     target = job.full("y", target, "KBTO")
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
@@ -144,6 +152,37 @@ def _in_floats(
     }
     arrays = engine.backward(job, target, none, **options)
     arrays = engine_scaled.mended(job, arrays, target, none, **options)
+    return _mean(job, arrays, wanted, scale, per_sequence)
+
+
+def _of_streams(
+    net: RNN,
+    x: Any,
+    y: Any,
+    h0: ArrayLike | None,
+    wanted: tuple[str, ...],
+    per_sequence: bool,
+    workers: int | None,
+    memory: int | None,
+) -> tuple[Any, Gradient] | None:
+    """The same, read block by block; None where something overflowed, to be mended in memory."""
+    job, arrays = streams.half_squares(
+        net, x, y, h0, per_sequence=per_sequence, workers=workers, memory=memory
+    )
+    if not all(is_finite(array) for array in arrays.values()):
+        return None
+    predictions = math.prod(x.shape) * net.output_size
+    return _mean(job, arrays, wanted, 2.0 / predictions, per_sequence)
+
+
+def _mean(
+    job: Sequences,
+    arrays: dict[str, FloatArray],
+    wanted: tuple[str, ...],
+    scale: float,
+    per_sequence: bool,
+) -> tuple[Any, Gradient]:
+    """Loss and gradients as the caller sees them, from those of half the sum of squares."""
     with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
         arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
         value = job.visible(arrays["loss"].astype(job.dtype), "KB" if per_sequence else "K")

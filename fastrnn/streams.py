@@ -1,0 +1,116 @@
+"""Streams: inputs larger than memory, read a block of time at a time.
+
+Large files mapped into memory and chunked arrays (Zarr, HDF5, Dask) are read block by block with
+the state carried on, forwards and then backwards; iterators of blocks forwards only. Blocks end
+where sums over time are cut anyhow, so the bits are those of arrays in memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastrnn import engine
+from fastrnn.checks import FloatArray
+from fastrnn.lanes import SLICE
+from fastrnn.rnn import RNN
+from fastrnn.sequences import Sequences, sequences
+
+# Numbers of a block: 4 MB of float32.
+BLOCK_NUMBERS = 1 << 20
+# Smaller files may as well stay in memory.
+LEAST_BYTES = 1 << 26
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def is_lazy(x: Any) -> bool:
+    """Whether ``x`` is (T,) or (B, T) of floats, and a large mapped file or a chunked array."""
+    if isinstance(x, np.memmap):
+        large = x.nbytes >= LEAST_BYTES
+    else:
+        large = getattr(x, "chunks", None) is not None
+    return large and x.dtype in FLOATS and len(x.shape) in (1, 2) and 0 not in x.shape
+
+
+def suit(net: RNN, x: Any, y: Any) -> bool:
+    """Whether x and y are to be read block by block, for a neuron's gradient."""
+    sliced = is_lazy(y) or isinstance(y, np.ndarray)
+    return net.is_neuron and is_lazy(x) and sliced and x.shape == y.shape
+
+
+def last_state(net: RNN, x: Any, h0: Any, workers: int | None) -> FloatArray:
+    """The last state, as `forward` has it, of a lazy array or an iterator of blocks."""
+    if isinstance(x, Iterator):
+        return _end(net, x, h0, workers)
+    return _end(net, (_read(x, part) for part in _parts(x.shape)), h0, workers)
+
+
+def half_squares(
+    net: RNN,
+    x: Any,
+    y: Any,
+    h0: Any,
+    *,
+    per_sequence: bool,
+    workers: int | None,
+    memory: int | None,
+) -> tuple[Sequences, dict[str, FloatArray]]:
+    """As `engine.backward`, fused, of a neuron over lazy arrays; with the job of a block."""
+    parts, starts = _parts(x.shape), [h0]
+    typed = np.empty(0, y.dtype)
+    for part in parts[:-1]:
+        starts.append(_end(net, [_read(x, part)], starts[-1], workers, typed))
+    sums = None
+    dh: FloatArray | None = None
+    while parts:
+        part = parts.pop()
+        target = _read(y, part)
+        job = sequences(net, _read(x, part), h0=starts.pop(), others=(target,))
+        target = job.full("y", target, "KBTO")
+        dh = np.zeros_like(job.h0) if dh is None else dh
+        options: dict[str, Any] = {"workers": workers, "memory": memory}
+        sums, dh = engine.neuron_sums(job, target, dh, None, fused=True, sums=sums, **options)
+    assert sums is not None, "lazy arrays have steps"
+    assert dh is not None
+    return job, {**engine.named_sums(job, sums, per_sequence), "h0": dh}
+
+
+def _end(
+    net: RNN, blocks: Iterable[FloatArray], state: Any, workers: int | None, *others: FloatArray
+) -> FloatArray:
+    """The state after some blocks, from that before them."""
+    first: tuple[int, ...] | None = None
+    for block in blocks:
+        rows = np.shape(block)[:1] if np.ndim(block) > 1 else ()
+        if first is None:
+            first = rows
+        elif rows != first:
+            raise ValueError(
+                f"x must give blocks of the same sequences, {first} in the first, got {rows}"
+            )
+        job = sequences(net, block, h0=state, others=others)
+        state = job.visible(engine.forward(job, keep=False, workers=workers)[1], "KBH")
+    if first is None:
+        raise ValueError("x must give at least one block, got an empty iterator")
+    result: FloatArray = state
+    return result
+
+
+def _parts(shape: tuple[int, ...]) -> list[slice]:
+    """The steps of (T,) or (B, T) in blocks."""
+    rows = shape[0] if len(shape) == 2 else 1
+    steps = SLICE * max(1, BLOCK_NUMBERS // (SLICE * rows))
+    return [slice(t, min(t + steps, shape[-1])) for t in range(0, shape[-1], steps)]
+
+
+def _read(x: Any, part: slice) -> FloatArray:
+    """Some steps of all sequences, copied; memory that a file was mapped into is given back."""
+    block = np.array(x[..., part])
+    mapping = getattr(x, "_mmap", None)
+    # A private mapping ("c") would lose what was written to it.
+    if isinstance(mapping, mmap.mmap) and x.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+    return block

@@ -1,0 +1,175 @@
+"""Inputs larger than memory: the same bits, read a block of time at a time."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastrnn
+from fastrnn import streams
+from fastrnn.kernels.neuron import SEGMENT
+
+T = 5 * 32 * SEGMENT + 1234
+NETS = {
+    "neuron": fastrnn.RNN(0.8, 0.9, 0.1),
+    "two basins": fastrnn.RNN(0.3, -2.5, 0.1),
+    "bank": fastrnn.RNN(0.8, np.linspace(-2, 2, 21), 0.1, w3=2.0, b3=0.5),
+    "identity": fastrnn.RNN(0.8, 0.99, activation="identity"),
+}
+
+
+class Chunked:
+    """An array of the kind of Zarr's: read by slices, and never whole."""
+
+    chunks = (1000,)
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __getitem__(self, key):
+        return self.array[key]
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("read whole")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def x(request):
+    return np.random.default_rng(2).standard_normal((2, T)).astype(request.param)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(streams, "BLOCK_NUMBERS", 2 * 2 * streams.SLICE)
+    monkeypatch.setattr(streams, "LEAST_BYTES", 0)
+
+
+def mapped(folder, name, array, mode="r"):
+    np.save(folder / f"{name}.npy", array)
+    return np.load(folder / f"{name}.npy", mmap_mode=mode)
+
+
+def assert_same(found, expected):
+    np.testing.assert_array_equal(found[0], expected[0])
+    for name in ("w1", "w2", "b", "w3", "b3", "h0"):
+        np.testing.assert_array_equal(getattr(found[1], name), getattr(expected[1], name))
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_gradients_have_the_bits_of_those_in_memory(net, rows, x):
+    x = x[0] if rows == 1 else x
+    options = {
+        "wrt": (*net.weight_names, "h0"),
+        "h0": fastrnn.forward(net, x[..., :5], keep="last"),
+    }
+    inputs, targets = x[..., :-1], x[..., 1:]
+    expected = fastrnn.loss_and_grad(net, inputs, targets, **options)
+    assert_same(fastrnn.loss_and_grad(net, Chunked(inputs), Chunked(targets), **options), expected)
+    assert_same(fastrnn.loss_and_grad(net, Chunked(inputs), targets, **options), expected)
+    options |= {"per_sequence": True, "workers": 2}
+    expected = fastrnn.loss_and_grad(net, inputs, targets, **options)
+    assert_same(fastrnn.loss_and_grad(net, Chunked(inputs), Chunked(targets), **options), expected)
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_mapped_files(mode, x, tmp_path):
+    net = NETS["neuron"]
+    lazy = mapped(tmp_path, "x", x, mode)
+    if mode == "c":
+        lazy[0, 3] = x[0, 3] = 0.5
+    assert streams.suit(net, lazy[:, :-1], lazy[:, 1:])
+    expected = fastrnn.loss_and_grad(net, x[:, :-1], x[:, 1:])
+    assert_same(fastrnn.loss_and_grad(net, lazy[:, :-1], lazy[:, 1:]), expected)
+    np.testing.assert_array_equal(
+        fastrnn.forward(net, lazy, keep="last"), fastrnn.forward(net, x, keep="last")
+    )
+    assert lazy[0, 3] == x[0, 3]
+
+
+def test_zarr_arrays(x, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    lazy = zarr.create_array(tmp_path / "x.zarr", data=x, chunks=(1, 10_000))
+    targets = zarr.create_array(tmp_path / "y.zarr", data=2 * x, chunks=(2, 7000))
+    net = NETS["bank"]
+    assert streams.suit(net, lazy, targets)
+    assert_same(fastrnn.loss_and_grad(net, lazy, targets), fastrnn.loss_and_grad(net, x, 2 * x))
+    np.testing.assert_array_equal(
+        fastrnn.forward(net, lazy, keep="last"), fastrnn.forward(net, x, keep="last")
+    )
+
+
+@pytest.mark.parametrize("kind", ["neuron", "bank", "layer"])
+def test_forward_over_an_iterator_of_blocks(kind, x):
+    layer = fastrnn.RNN(np.ones((5, 1)), 0.3 * np.ones((5, 5)), np.arange(5.0))
+    net = {**NETS, "layer": layer}[kind]
+    x = x[:, :3000]
+    cuts = (x[:, a:b] for a, b in [(0, 7), (7, 7), (7, 2500), (2500, 3000)])
+    last = fastrnn.forward(net, cuts, keep="last")
+    np.testing.assert_array_equal(last, fastrnn.forward(net, x, keep="last"))
+    one = fastrnn.forward(net, iter([x[0, :10], x[0, 10:]]), keep="last")
+    np.testing.assert_array_equal(one, fastrnn.forward(net, x[0], keep="last"))
+
+
+def test_what_overflows_is_mended_as_in_memory():
+    net = fastrnn.RNN(1.0, 1.5, activation="identity")
+
+    class Readable(Chunked):
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+    x = np.ones(32 * SEGMENT + 100, "float32")
+    expected = fastrnn.loss_and_grad(net, x, x)
+    found = fastrnn.loss_and_grad(net, Readable(x), Readable(x))
+    assert_same(found, expected)
+    assert found[1].out_of_range == expected[1].out_of_range
+
+
+@pytest.mark.parametrize(
+    ("blocks", "options", "error", "message"),
+    [
+        ([], {"keep": "last"}, ValueError, "x must give at least one block"),
+        ([0, 1], {"keep": "last"}, ValueError, r"same sequences, \(2,\) in the first, got \(1,\)"),
+        ([0], {}, TypeError, "x must be an array, got an iterator of blocks"),
+        ([0], {"keep": "last", "lengths": [1, 2]}, TypeError, "without lengths, scaled and out"),
+    ],
+)
+def test_wrong_iterators_are_refused(blocks, options, error, message):
+    given = [np.zeros((2, 9)), np.zeros((1, 9))]
+    with pytest.raises(error, match=message):
+        fastrnn.forward(NETS["neuron"], (given[i] for i in blocks), **options)
+
+
+def test_a_wrong_name_is_refused_before_anything_is_read():
+    x = Chunked(np.zeros((2, 9)))
+    with pytest.raises(ValueError, match="wrt must be one of"):
+        fastrnn.loss_and_grad(NETS["neuron"], x, x, wrt="w4")
+
+
+GRADIENT = """
+import sys
+import numpy as np
+import fastrnn
+
+def status(name):
+    with open("/proc/self/status") as file:
+        (line,) = [line for line in file if line.startswith(name)]
+    return int(line.split()[1]) / 1e3
+
+x = np.load(sys.argv[1], mmap_mode="r")
+loss, grad = fastrnn.loss_and_grad(fastrnn.RNN(1.0, 0.9), x[:-1], x[1:])
+print(status("VmHWM"))
+"""
+
+
+@pytest.mark.slow
+def test_a_gradient_over_1e8_steps_of_a_mapped_file_takes_less_than_200_mb(tmp_path):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (100_000_000,))
+    x[:] = np.sin(np.arange(1000.0)).repeat(100)[np.arange(100_000)].repeat(1000)
+    del x
+    command = [sys.executable, "-c", GRADIENT, str(tmp_path / "x.npy")]
+    peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert peak < 200
