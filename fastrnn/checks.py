@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -103,6 +104,16 @@ def choice(name: str, value: object, options: Sequence[str]) -> str:
     close = difflib.get_close_matches(str(value), options, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}{hint}")
+
+
+def positive(name: str, value: object) -> int:
+    """``value`` as a Python integer of at least 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    number = operator.index(value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}")
+    return number
 
 
 def wanted_fields(wrt: Iterable[str] | str, options: Sequence[str]) -> tuple[str, ...]:

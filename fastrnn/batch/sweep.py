@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -17,7 +16,15 @@ from numpy.typing import ArrayLike
 from fastrnn.batch.extra import sweep_extra
 from fastrnn.batch.tasks import Task, box_shape, cut
 from fastrnn.batch.variables import KEEP, VARIABLES, Variable
-from fastrnn.checks import FloatArray, cast, choice, float_array, require_finite, require_shape
+from fastrnn.checks import (
+    FloatArray,
+    cast,
+    choice,
+    float_array,
+    positive,
+    require_finite,
+    require_shape,
+)
 from fastrnn.kernels import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -122,13 +129,13 @@ class Sweep:
             put(name, self._weight(name, weight))
         put("activation", choice("activation", activation, tuple(ACTIVATIONS)))
         put("keep", _kept(keep))
-        put("every", _positive("every", every))
+        put("every", positive("every", every))
         if self.every > 1 and "states" not in self.keep:
             raise ValueError(f"every must come with keep 'states', got {self.every} without")
         put("y", self._targets(y))
         if self.steps < 1 or 0 in self.x.shape:
             raise ValueError(f"x must have steps to compute, got shape {self.x.shape}")
-        wanted = self._default_tasks if tasks is None else _positive("tasks", tasks)
+        wanted = self._default_tasks if tasks is None else positive("tasks", tasks)
         sizes = tuple(self.sizes.values())
         put("box", box_shape(sizes, wanted))
         put("tasks", cut(sizes, self.box))
@@ -314,12 +321,3 @@ def _kept(keep: Iterable[str] | str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"keep must name some of {', '.join(KEEP)}, got none")
     return tuple(name for name in KEEP if name in names)
-
-
-def _positive(name: str, value: SupportsIndex) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    number = operator.index(value)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
-    return number

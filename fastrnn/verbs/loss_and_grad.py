@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn import engine, engine_scaled, streams
-from fastrnn.checks import FloatArray, choice, float_array, is_finite, wanted_fields
+from fastrnn import engine, engine_scaled, streams, truncated
+from fastrnn.checks import FloatArray, choice, float_array, is_finite, positive, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
@@ -28,6 +28,7 @@ def loss_and_grad(
     wrt: Iterable[str] | str | None = None,
     per_sequence: bool = False,
     scaled: bool = False,
+    truncate: int | None = None,
     workers: int | None = None,
     memory: int | None = None,
 ) -> tuple[Any, Gradient]:
@@ -62,6 +63,10 @@ def loss_and_grad(
         be 0, inf or NaN, and tell their cancellation. It takes 1.4 to 2 times as long; a
         neuron whose states leave the range of floats about 1 us a step, and a layer about as
         much for each hidden unit.
+    truncate : int, optional
+        Steps k of truncated back-propagation: in each window of k steps, the state it starts
+        from is taken as given. What gradients lose by that, `fastrnn.testing.truncation_error`
+        tells.
     workers : int, optional
         Threads; see `set_workers`.
     memory : int, optional
@@ -97,7 +102,12 @@ def loss_and_grad(
         raise TypeError(f"net must be a fastrnn.RNN, got {type(net).__name__}")
     weights = net.weight_names
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
-    if lengths is None and not scaled and "x" not in wanted and streams.suit(net, x, y):
+    if truncate is not None:
+        truncate = positive("truncate", truncate)
+        if scaled or set(wanted) - set(weights):
+            raise ValueError("truncate must be None where scaled=True, and for wrt 'x' and 'h0'")
+    whole = lengths is None and not scaled and truncate is None and "x" not in wanted
+    if whole and streams.suit(net, x, y):
         read = _of_streams(net, x, y, h0, wanted, per_sequence, workers, byte_budget(memory))
         if read is not None:
             return read
@@ -117,7 +127,7 @@ def loss_and_grad(
         found = engine_scaled.backward(job, target, none, fused=True, want_dx=want_dx, **options)
         half = job.visible(found[0]["loss"], "KB" if per_sequence else "K")
         return job.dtype.type(scale) * half, collect_scaled(job, found, wanted, per_sequence, scale)
-    return _in_floats(job, target, wanted, scale, **options)
+    return _in_floats(job, target, wanted, scale, truncate=truncate, **options)
 
 
 def loss_and_grad_of_each(net: RNN, x: FloatArray, y: FloatArray) -> tuple[Any, Gradient]:
@@ -139,19 +149,24 @@ def _in_floats(
     scale: float,
     *,
     per_sequence: bool,
+    truncate: int | None = None,
     workers: int | None = None,
     memory: int | None = None,
 ) -> tuple[Any, Gradient]:
-    none = np.zeros_like(job.h0)
-    options: dict[str, Any] = {
-        "fused": True,
-        "want_dx": "x" in wanted,
-        "per_sequence": per_sequence,
-        "workers": workers,
-        "memory": memory,
-    }
-    arrays = engine.backward(job, target, none, **options)
-    arrays = engine_scaled.mended(job, arrays, target, none, **options)
+    options: dict[str, Any] = {"workers": workers, "memory": memory}
+
+    def half_squares(job: Sequences, target: FloatArray, each: bool = True) -> Any:
+        own = {"fused": True, "want_dx": "x" in wanted, "per_sequence": each, **options}
+        none = np.zeros_like(job.h0)
+        arrays = engine.backward(job, target, none, **own)
+        return engine_scaled.mended(job, arrays, target, none, **own)
+
+    if truncate is None or truncate >= job.x.shape[1]:
+        arrays = half_squares(job, target, per_sequence)
+    else:
+        arrays = truncated.in_windows(
+            job, target, truncate, half_squares, per_sequence=per_sequence, workers=workers
+        )
     return _mean(job, arrays, wanted, scale, per_sequence)
 
 

@@ -1,0 +1,78 @@
+"""Truncated back-propagation through time: gradients that reach back to the start of a window.
+
+Every window of k steps starts from its true state, but the gradient ends there. So windows are
+sequences of their own, side by side, as many at a time as memory is to hold their states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastrnn import engine
+from fastrnn.checks import FloatArray
+from fastrnn.sequences import Sequences
+
+# States held at a time: 16 MB of float32.
+STATES = 1 << 22
+
+HalfSquares = Callable[[Sequences, FloatArray], dict[str, FloatArray]]
+
+
+def in_windows(
+    job: Sequences,
+    target: FloatArray,
+    k: int,
+    half_squares: HalfSquares,
+    *,
+    per_sequence: bool,
+    workers: int | None,
+) -> dict[str, FloatArray]:
+    """Sums over all windows of what ``half_squares`` of a job of windows gives, per sequence."""
+    nets, batch_size, steps = job.size("KBT")
+    together = max(1, STATES // max(1, k * nets * batch_size * job.net.hidden_size))
+    sums: dict[str, FloatArray] = {}
+    state, start = job.h0, 0
+    while start < steps:
+        # The last window may be shorter, and is by itself then.
+        count = min(together, (steps - start) // k)
+        width = min(k, steps - start)
+        end = start + max(1, count) * width
+        part = replace(job, x=job.x[:, start:end], h0=state, lengths=_within(job, start, end))
+        windows, state = _windows(part, width, workers)
+        found = half_squares(windows, _cut(target[:, :, start:end], width))
+        for name, array in found.items():
+            if name in ("loss", *job.weight_names):
+                own = array.reshape(nets, batch_size, -1, *array.shape[2:])
+                sums[name] = sums.get(name, 0) + own.sum(axis=2)
+        start = end
+    if not per_sequence:
+        sums = {name: array.sum(axis=1) for name, array in sums.items()}
+    return sums
+
+
+def _windows(part: Sequences, width: int, workers: int | None) -> tuple[Sequences, FloatArray]:
+    """The windows of some steps as sequences of their own, and the state after all of them."""
+    states, last = engine.forward(part, keep=True, workers=workers)
+    starts = np.concatenate([part.h0[:, :, None], states[:, :, width - 1 : -1 : width]], axis=2)
+    firsts = np.arange(0, part.x.shape[1], width)
+    lengths = np.clip(part.lengths[:, None] - firsts, 0, width)
+    windows = replace(
+        part,
+        x=part.x.reshape(-1, width, part.x.shape[2]),
+        h0=starts.reshape(len(starts), -1, starts.shape[3]),
+        lengths=lengths.ravel(),
+    )
+    return windows, last
+
+
+def _cut(target: FloatArray, width: int) -> FloatArray:
+    """Targets (K, B, T, O) as those of windows (K, B * T / width, width, O)."""
+    return target.reshape(len(target), -1, width, target.shape[3])
+
+
+def _within(job: Sequences, start: int, end: int) -> Any:
+    return np.clip(job.lengths - start, 0, end - start)
