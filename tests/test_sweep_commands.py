@@ -106,7 +106,7 @@ def test_verify_names_files_at_fault(folder, monkeypatch):
     assert status == 1
     assert output.splitlines() == [
         "loss/c.3.0: missing",
-        "20 of 60 tasks computed, 1 files at fault",
+        "20 of 60 tasks computed, 1 file at fault",
     ]
 
 

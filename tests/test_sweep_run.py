@@ -17,7 +17,9 @@ pytest.importorskip("zarr")
 xarray = pytest.importorskip("xarray")
 
 from fastrnn.batch import lock  # noqa: E402
+from fastrnn.batch.description import describe  # noqa: E402
 from fastrnn.batch.run import TasksFailed, compute  # noqa: E402
+from fastrnn.batch.store import Store  # noqa: E402
 from fastrnn.batch.verify import verify  # noqa: E402
 from tests import sweeps  # noqa: E402
 
@@ -64,6 +66,13 @@ def test_a_store_opens_in_xarray(tmp_path):
     assert data.attrs["inputs"].startswith("inputs/x.npy ")
     for name, values in data.data_vars.items():
         assert not values.isnull().any(), name
+
+
+@pytest.mark.parametrize("y", ["next", None, np.ones((5, 60))], ids=["next", "none", "own"])
+def test_a_store_knows_its_sweep(y, tmp_path):
+    keep = "last" if y is None else ("last", "loss")
+    sweep = sweeps.small(y=y, keep=keep, every=1, dtype="float32")
+    assert describe(Store.open(sweep.run(tmp_path)).sweep) == describe(sweep)
 
 
 def test_chunks_are_checked_by_zarr_itself(tmp_path):

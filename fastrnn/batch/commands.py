@@ -96,8 +96,9 @@ def verify(out: Path) -> None:
     found = find_faults(out)
     for fault in found.faults:
         click.echo(fault)
-    done = found.tasks - found.not_computed
-    click.echo(f"{done} of {found.tasks} tasks computed, {len(found.faults)} files at fault")
+    done, faults = found.tasks - found.not_computed, len(found.faults)
+    files = "1 file" if faults == 1 else f"{faults} files"
+    click.echo(f"{done} of {found.tasks} tasks computed, {files} at fault")
     sys.exit(1 if found.faults or found.not_computed else 0)
 
 
