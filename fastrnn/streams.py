@@ -32,7 +32,9 @@ def is_lazy(x: Any) -> bool:
         large = x.nbytes >= LEAST_BYTES
     else:
         large = getattr(x, "chunks", None) is not None
-    return large and x.dtype in FLOATS and len(x.shape) in (1, 2) and 0 not in x.shape
+    shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", None)
+    numbers = isinstance(dtype, np.dtype) and dtype in FLOATS
+    return large and numbers and len(shape) in (1, 2) and 0 not in shape
 
 
 def suit(net: RNN, x: Any, y: Any) -> bool:

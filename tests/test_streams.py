@@ -141,6 +141,22 @@ def test_wrong_iterators_are_refused(blocks, options, error, message):
         fastrnn.forward(NETS["neuron"], (given[i] for i in blocks), **options)
 
 
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.zeros((2, 9)),
+        [1.0, 2.0],
+        type("OfAnotherKind", (), {"chunks": [1, 2]})(),
+        Chunked(np.zeros((2, 9), int)),
+        Chunked(np.zeros((2, 0))),
+        Chunked(np.zeros((2, 3, 4))),
+    ],
+    ids=["array", "list", "no array", "integers", "no steps", "of a layer"],
+)
+def test_all_else_is_taken_whole(x):
+    assert not streams.is_lazy(x)
+
+
 def test_a_wrong_name_is_refused_before_anything_is_read():
     x = Chunked(np.zeros((2, 9)))
     with pytest.raises(ValueError, match="wrt must be one of"):

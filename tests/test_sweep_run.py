@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("zarr")
 xarray = pytest.importorskip("xarray")
 
+import fastrnn  # noqa: E402
 from fastrnn.batch import lock  # noqa: E402
 from fastrnn.batch.description import describe  # noqa: E402
 from fastrnn.batch.run import TasksFailed, compute  # noqa: E402
@@ -88,6 +89,14 @@ def test_what_is_not_computed_is_nan(tmp_path):
     data = xarray.open_zarr(tmp_path)
     missing = data["last"].isnull().sum()
     assert 0 < missing < data["last"].size
+
+
+def test_results_that_are_all_nan_are_stored(tmp_path):
+    sweep = fastrnn.Sweep(np.full((2, 9), np.nan), w2=[0.5, 0.9], tasks=2)
+    out = sweep.run(tmp_path)
+    assert verify(out) == (2, 0, [])
+    assert len(list((out / "last").glob("c.*"))) == 2
+    assert xarray.open_zarr(out)["last"].isnull().all()
 
 
 def test_receipts_are_small_and_say_what_was_stored(tmp_path):

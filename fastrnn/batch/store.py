@@ -135,8 +135,8 @@ class Store:
     def _arrays(self) -> dict[str, Any]:
         group: Any = zarr.open_group(self._durable, mode="r+")
         # Else a chunk that is all NaN would not be written.
-        config = {"write_empty_chunks": True}
-        return {v.name: group[v.name].with_config(config) for v in self.sweep.variables}
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            return {v.name: group[v.name] for v in self.sweep.variables}
 
     @cached_property
     def _origin(self) -> dict[str, Any]:
