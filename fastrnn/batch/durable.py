@@ -16,19 +16,24 @@ PARTIAL = ".partial"
 DIGEST_BYTES = 12
 
 
-def write_durably(path: Path, pieces: Iterable[Bytes]) -> None:
-    """Write a file that after any crash is the whole new one or what was there before."""
+def write_durably(path: Path, pieces: Iterable[Bytes], *, later: bool = False) -> None:
+    """Write a file that after any crash is the whole new one or what was there before.
+
+    ``later``: after a crash of the process only, until `bring_to_disk` is called.
+    """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             file.writelines(pieces)
             file.flush()
-            os.fsync(file.fileno())
+            if not later:
+                os.fsync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if not later:
+        bring_to_disk(path.parent)
 
 
 def whole_name(path: Path) -> str:
@@ -57,9 +62,9 @@ def _hash() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    number = os.open(folder, os.O_RDONLY)
+def bring_to_disk(path: Path) -> None:
+    """What is in a file, or the names in a folder."""
+    number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     finally:

@@ -61,10 +61,13 @@ def run(
                 lock.touch()
                 report(now)
 
-            try:
-                failures = _compute_all(store, left, len(own), pool, tell)
-            finally:
-                store.tidy(left)
+            with ThreadPoolExecutor(1) as beside:
+                beginnings = beside.submit(store.bring_to_disk)
+                try:
+                    failures = _compute_all(store, left, len(own), pool, tell)
+                finally:
+                    store.tidy(left)
+                beginnings.result()
     if failures:
         raise TasksFailed(_in_words(sweep, failures, len(own)))
     return path

@@ -6,7 +6,9 @@
     receipts/sweep.json         the description; hashes of all of the above that are no chunks
     receipts/00000017.json      task 17 is done; hashes of its chunks
 
-A receipt is written when what it speaks of is on the disk. A store is there when sweep.json is.
+A task's receipt is written when what it speaks of is on the disk. A store is there when sweep.json
+is; what that speaks of is brought to the disk while tasks run, and if a power cut was faster, the
+next run finds it damaged and writes it anew.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from zarr.storage import LocalStore
 from fastrnn import environment
 from fastrnn.batch import receipts
 from fastrnn.batch.description import npy_pieces
-from fastrnn.batch.durable import PARTIAL, digest, whole_name, write_durably
+from fastrnn.batch.durable import PARTIAL, bring_to_disk, digest, whole_name, write_durably
 from fastrnn.batch.labels import LONG_NAMES
 from fastrnn.batch.metadata import metadata
 from fastrnn.batch.sweep import WEIGHTS, Sweep
@@ -62,6 +64,8 @@ class Store:
     sweep: Sweep
     identity: str
     """Hash of the description."""
+    files: tuple[str, ...]
+    """Files that do not come of tasks."""
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -77,7 +81,7 @@ class Store:
             **{name: given[name] for name in ("activation", "keep", "every", "dtype", "tasks")},
         }
         sweep = Sweep(_mapped(path, "x"), **arguments)
-        return cls(path, sweep, about["sweep"])
+        return cls(path, sweep, about["sweep"], tuple(about["files"]))
 
     @classmethod
     def create(cls, path: Path, sweep: Sweep, description: dict[str, Any]) -> Store:
@@ -87,11 +91,11 @@ class Store:
         for name, array in (("x", sweep.x), ("y", sweep.y)):
             if isinstance(array, np.ndarray):
                 key = f"{INPUTS}/{name}.npy"
-                write_durably(path / key, npy_pieces(array))
+                write_durably(path / key, npy_pieces(array), later=True)
                 files[key] = description[name]["hash"]
         for key, content in metadata(sweep, dict(files)).items():
             (path / key).parent.mkdir(exist_ok=True)
-            write_durably(path / key, [content])
+            write_durably(path / key, [content], later=True)
             files[key] = digest([content])
         receipts.write_about(path, description, files)
         return cls.open(path)
@@ -106,6 +110,12 @@ class Store:
         receipt = {"task": task.number, "sweep": self.identity, "files": files, **self._origin}
         receipts.write_receipt(self.path, task.number, receipt)
         return receipt
+
+    def bring_to_disk(self) -> None:
+        """All that does not come of tasks."""
+        paths = [self.path / name for name in self.files]
+        for path in (*paths, *{path.parent for path in paths}):
+            bring_to_disk(path)
 
     def withdraw(self, tasks: Iterable[Task]) -> None:
         """Take away what there is of some tasks, half-written files too."""
