@@ -30,7 +30,7 @@ w2 = "0.01:100:60"
 y = "next"
 keep = ["last", "loss", "gradient", "states", "diagnosis"]
 every = 100
-tasks = 60
+tasks = 30
 """
 
 
@@ -79,11 +79,11 @@ def test_a_job_from_start_to_export(folder, monkeypatch):
     status, output, errors = run(folder, "sweep", "job.toml")
     assert (status, errors) == (0, "")
     assert re.fullmatch(
-        r"job\.toml: Sweep\(60 w2 x 4 sequences of 1999 steps, .*, 60 tasks\)\n"
+        r"job\.toml: Sweep\(60 w2 x 4 sequences of 1999 steps, .*, 30 tasks\)\n"
         r"all tasks are in job \(.* s\)\n",
         output,
     )
-    assert command("verify", "job") == (0, "60 of 60 tasks computed, 0 files at fault\n")
+    assert command("verify", "job") == (0, "30 of 30 tasks computed, 0 files at fault\n")
     assert command("sweep", "job.toml", "--quiet") == (0, "")
     assert command("export", "job", "--to", "csv") == (0, "job.csv\njob-states.csv\n")
     pandas = pytest.importorskip("pandas")
@@ -100,13 +100,13 @@ def test_a_job_from_start_to_export(folder, monkeypatch):
 def test_verify_names_files_at_fault(folder, monkeypatch):
     monkeypatch.chdir(folder)
     command("sweep", "job.toml", "--quiet", "--shard", "1/3")
-    assert command("verify", "job") == (1, "20 of 60 tasks computed, 0 files at fault\n")
+    assert command("verify", "job") == (1, "10 of 30 tasks computed, 0 files at fault\n")
     (folder / "job" / "loss" / "c.3.0").unlink()
     status, output = command("verify", "job")
     assert status == 1
     assert output.splitlines() == [
         "loss/c.3.0: missing",
-        "20 of 60 tasks computed, 1 file at fault",
+        "10 of 30 tasks computed, 1 file at fault",
     ]
 
 
@@ -212,7 +212,7 @@ def test_a_stopped_job_keeps_what_is_done(number, folder):
     assert not list(folder.rglob("*.lock"))
     found = verify(folder / "job")
     assert found.faults == []
-    assert 0 < found.not_computed < 60
+    assert 0 < found.not_computed < 30
 
 
 def test_sigterm_stops_a_python_program_in_a_run(folder):
@@ -292,5 +292,5 @@ def test_a_bar_on_a_terminal(folder):
             shown += os.read(parent, 100_000).decode()
     os.close(parent)
     os.close(child)
-    assert "60/60" in shown
+    assert "30/30" in shown
     assert re.search(r"\d steps/s, 0:\d\d:\d\d left", shown)
