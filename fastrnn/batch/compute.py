@@ -18,7 +18,7 @@ from fastrnn.verbs.loss_and_grad import loss_and_grad_of_each
 
 # Steps times lanes between two looks at whether to stop: some 0.1 s. Where states of all steps
 # are held, it bounds memory: 20 MB, and 100 MB for a diagnosis.
-BLOCK_STEPS = 1 << 26
+BLOCK_STEPS = 1 << 25
 BLOCK_STATES = 1 << 21
 
 
