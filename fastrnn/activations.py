@@ -24,7 +24,7 @@ def activate(activation: str, z: FloatArray) -> FloatArray:
 def derivative(activation: str, z: FloatArray) -> FloatArray:
     """f'(z), from the pre-activation."""
     if activation == "tanh":
-        tail = np.exp(-2 * abs(z))
+        tail = _tail(z)
         return 4 * tail / (1 + tail) ** 2
     if activation == "relu":
         return np.where(np.isnan(z), z, z > 0).astype(z.dtype)
@@ -38,7 +38,13 @@ def derivative_scaled(activation: str, z: FloatArray) -> Scaled:
     """f'(z) at any magnitude."""
     z = z.astype(np.float64)
     if activation == "tanh":
-        return 4 * scaled.exp(-2 * abs(z)) / (1 + np.exp(-2 * abs(z))) ** 2
+        return 4 * scaled.exp(-2 * abs(z)) / (1 + _tail(z)) ** 2
     if activation == "sigmoid":
         return scaled.exp(-abs(z)) / (1 + np.exp(-abs(z))) ** 2
     return Scaled(derivative(activation, z))
+
+
+def _tail(z: FloatArray) -> FloatArray:
+    """exp(-2 |z|); 0 where 2 |z| is no float any more."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(-2 * abs(z)))

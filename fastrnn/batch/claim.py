@@ -22,7 +22,7 @@ def claimed(
     """The store of a sweep, made where there is none, and the lock on a shard of its tasks."""
     folder = path / receipts.FOLDER
     if not folder.is_dir():
-        _require_new_or_empty(path)
+        _require_new_or_empty(path, folder)
         folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder, shard)
     with guarded(folder):
@@ -33,10 +33,11 @@ def claimed(
         lock.give_back()
 
 
-def _require_new_or_empty(path: Path) -> None:
+def _require_new_or_empty(path: Path, folder: Path) -> None:
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", str(path))
-    if path.exists() and any(path.iterdir()):
+    # A run that starts at the same time makes the receipts' folder before anything else.
+    if path.exists() and any(path.iterdir()) and not folder.is_dir():
         what = "must be a new or empty folder, or one of a sweep"
         raise FileExistsError(errno.EEXIST, what, str(path))
 
