@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fastrnn import engine, layers_scaled
-from fastrnn.checks import FloatArray, is_finite
+from fastrnn.checks import FloatArray
 from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.kernels import ACTIVATIONS, BOUNDED, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
@@ -103,39 +102,6 @@ def backward(
             found[name] = sums[..., columns].reshape(*whole)
             left[name] = share[..., columns].reshape(whole)
     return found, left
-
-
-def mended(
-    job: Sequences,
-    plain: dict[str, FloatArray],
-    upstream: FloatArray,
-    dlast: FloatArray,
-    *,
-    per_sequence: bool,
-    **options: Any,
-) -> dict[str, FloatArray]:
-    """Results of `engine.backward` with the rounded true values where theirs are inf or NaN.
-
-    Past an overflow floats know no more than inf - inf. What is finite keeps its bits, and so
-    does what inf or NaN in the inputs of a sequence reach by right.
-    """
-    lost = [name for name, array in plain.items() if not is_finite(array)]
-    if not lost:
-        return plain
-    nets, batch_size, _ = job.h0.shape
-    whole = np.ones((nets, batch_size), bool)
-    for array in (job.x[None], upstream, dlast, job.h0):
-        whole &= np.isfinite(array).all(axis=tuple(range(2, array.ndim)))
-    if not whole.any():
-        return plain
-    found, _ = backward(job, upstream, dlast, per_sequence=per_sequence, **options)
-    result = dict(plain)
-    for name in lost:
-        true = found[name].to_float().reshape(plain[name].shape)
-        own = whole if per_sequence or name in ("x", "h0") else whole.all(axis=1)
-        own = own.reshape(own.shape + (1,) * (true.ndim - own.ndim))
-        result[name] = np.where(own & ~np.isfinite(plain[name]), true, plain[name])
-    return result
 
 
 Pair = tuple[FloatArray, FloatArray]

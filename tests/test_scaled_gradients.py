@@ -361,6 +361,41 @@ def test_plain_gradients_are_infinite_where_the_truth_is_too_large_and_never_nan
     assert (activation in ("identity", "relu")) == ("x" in plain.out_of_range)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_a_plain_gradient_that_fades_and_grows_again_is_not_lost(activation, dtype):
+    """Saturated by the last inputs to less than floats hold, and not at all before."""
+    steepest = fastrnn.reference.derivative(activation, np.zeros(1))[0]
+    grow, deep = (130, 60.0) if dtype == "float32" else (900, 500.0)
+    one = np.dtype(dtype).type
+    net = fastrnn.RNN(one(1), [one(2 / steepest), one(0.5)], one(0), activation=activation)
+    x = np.zeros((2, grow + 2), dtype)
+    # Where h_t = f(x_t + w2 h_{t-1}) stays at z = 0, of slope w2 f'(0) = 2.
+    offset = float(net.w2[0]) * float(fastrnn.reference.activate(activation, np.zeros(1))[0])
+    x[:, 1:-1] = -offset
+    x[0, -1] = deep / np.sqrt(steepest) - offset
+    last = np.zeros((2, *x.shape), dtype)
+    last[..., -1] = 1
+    options = {"wrt": ("w1", "w2", "b", "x", "h0"), "per_sequence": True}
+    true = fastrnn.backward(net, x, last, **options, scaled=True)
+    for dh in (last[..., -1], last):
+        for per_sequence in (True, False):
+            options["per_sequence"] = per_sequence
+            own = fastrnn.backward(net, x, dh, **options, scaled=True)
+            grad = fastrnn.backward(net, x, dh, **options)
+            for name in options["wrt"]:
+                right, ours = getattr(own, name).to_float(), getattr(grad, name)
+                assert np.allclose(ours, right, rtol=1e3 * tolerances.eps(dtype), atol=0), name
+    # It did fade: what the last step lets through of it is no float of this type.
+    faded = true.x[0, 0, -1].log10() < np.log10(np.finfo(dtype).smallest_subnormal)
+    assert faded
+    assert grad.x[0, 0, 1] > np.finfo(dtype).tiny
+    alone = fastrnn.backward(
+        fastrnn.RNN(one(1), net.w2[1], one(0), activation=activation), x, dh[1]
+    )
+    assert alone.w2 == grad.w2[1]
+
+
 def test_infinities_of_the_inputs_are_no_overflow_to_be_mended():
     net = fastrnn.RNN(1.0, 3.0, activation="identity")
     x = np.ones((2, 1000))

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine, engine_scaled
+from fastrnn import engine_scaled, mending
 from fastrnn.checks import float_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled, split_upstream
 from fastrnn.memory import byte_budget
@@ -77,6 +77,11 @@ def backward(
     pre-activation and keeps its digits in saturation. States are recomputed from those before
     tiles or slices of time, which are all that is kept of a trajectory.
 
+    Gradients that left the range of floats on the way are computed anew with all digits: past an
+    overflow, and, of neurons, where one could fade below the least float and grow again because
+    \|w2 f'\| may exceed 1 and ``dh`` is 0 or nearly so at some steps; that takes up to three
+    times as long. Of layers, a gradient that faded on the way stays 0; ``scaled=True`` keeps it.
+
     Examples
     --------
     >>> import fastrnn
@@ -99,6 +104,5 @@ def backward(
     if scaled:
         found = engine_scaled.backward(job, upstream, dlast, **options)
         return collect_scaled(job, found, wanted, per_sequence)
-    arrays = engine.backward(job, upstream, dlast, **options)
-    arrays = engine_scaled.mended(job, arrays, upstream, dlast, **options)
+    arrays = mending.backward(job, upstream, dlast, **options)
     return collect(job, arrays, wanted, per_sequence)

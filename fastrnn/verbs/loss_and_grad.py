@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn import engine, engine_scaled, streams, truncated
+from fastrnn import engine_scaled, mending, streams, truncated
 from fastrnn.checks import FloatArray, choice, float_array, is_finite, positive, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled
 from fastrnn.memory import byte_budget
@@ -157,9 +157,7 @@ def _in_floats(
 
     def half_squares(job: Sequences, target: FloatArray, each: bool = True) -> Any:
         own = {"fused": True, "want_dx": "x" in wanted, "per_sequence": each, **options}
-        none = np.zeros_like(job.h0)
-        arrays = engine.backward(job, target, none, **own)
-        return engine_scaled.mended(job, arrays, target, none, **own)
+        return mending.backward(job, target, np.zeros_like(job.h0), **own)
 
     if truncate is None or truncate >= job.x.shape[1]:
         arrays = half_squares(job, target, per_sequence)
