@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import fastrnn
 from fastrnn.cli import cli
@@ -141,10 +142,11 @@ def test_float32(tmp_path):
 
 @pytest.mark.parametrize("w2", ["1e-300:1e300:61", "-1e300,1", "1.7e308", "1,1", "0", "1e60,1"])
 @pytest.mark.parametrize("activation", ["tanh", "identity"])
-def test_any_finite_w2_gives_a_table_and_a_picture(w2, activation, tmp_path):
+def test_any_finite_w2_gives_a_table_and_a_picture(w2, activation, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     options = ["--w2", w2, "--activation", activation, "--out", "out"]
-    result = run("sweep", "sunspots", *options, cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
+    result = CliRunner().invoke(cli, ["sweep", "sunspots", *options])
+    assert (result.exit_code, result.stderr) == (0, "")
     assert (tmp_path / "out" / "sweep.png").exists()
     assert max(map(len, result.stdout.splitlines())) < 100
 
