@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn.kernels import alone
 from fastrnn.kernels.blocks import integers, numbers, sequence
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.memory import get, lanes_of, numbers_at, prefetch, put
@@ -91,6 +92,11 @@ def forward(f, panel, weights, x, inputs, rows, ends, stride, h, keep, states):
     """States, a view (B, T, H), where ``keep``; h becomes the last of each sequence."""
     source, out = numbers_at(x[0], h), numbers_at(states[0], h)
     count, hidden = h.shape
+    if count == 1 and hidden <= lanes_of(h):
+        alone.forward(
+            f, panel, weights, source, x, inputs, rows[0], ends[0], h, keep, out, states
+        )  # fmt: skip
+        return
     width = panel_width(panel)
     state, z = numbers(h, count * stride + lanes_of(h)), numbers(h, count * stride + lanes_of(h))
     x_offsets, offsets = integers(count), integers(count)
@@ -127,6 +133,11 @@ def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs):
     """
     source = numbers_at(x[0], h)
     count, hidden = h.shape
+    if count == 1 and hidden <= lanes_of(h):
+        alone.replay(
+            f, panel, weights, source, x, inputs, rows[0], ends[0], stride, h, hs, slopes, xs
+        )  # fmt: skip
+        return
     width, block, line = panel_width(panel), count * stride, inputs + 1
     z, offsets, x_offsets = numbers(h, block + lanes_of(h)), integers(count), integers(count)
     z[:] = 0.0
@@ -193,12 +204,19 @@ def retreat(
     for r in range(count):
         offsets[r], error_offsets[r] = r * stride, r * outputs
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
+    single = count == 1 and hidden <= n and (outputs == 0 or not fused)
+    w2 = alone.in_vectors(panel, back.w2, hidden, hidden) if single else zeros
     active = 0
     for s in range(steps - 1, -1, -1):
         while active < count and ends[active] > s:
             active += 1
         at, error_at, dh_t = s * block, s * count * outputs, g
-        if fused and outputs > 0:
+        if single:
+            alone.retreat(
+                fused, want_upstream, target, rows[0] * upstream[1] + s * upstream[2], upstream[3],
+                hs, at, hidden, stride, w2, ups, squares, g, slopes,
+            )  # fmt: skip
+        elif fused and outputs > 0:
             _pull_outputs(
                 panel, output_panel, readout, back, hs, at + block, offsets, hidden, stride, target,
                 upstream, s, rows, active, each, errors, error_offsets, error_at, outputs, g, z,
@@ -209,21 +227,23 @@ def retreat(
             load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
             if fused:
                 add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
-                if s % LOSS_STEPS == 0:
-                    fold_squares(squares, count, hidden, stride, each, sums.loss)
             else:
                 add_rows(ups, active, hidden, stride, g)
-        times_slopes(dh_t, active, hidden, stride, slopes, at)
-        if active < count:
-            clear_between(slopes, at + active * stride, at + block)
+        if fused and outputs == 0 and s % LOSS_STEPS == 0:
+            fold_squares(squares, count, hidden, stride, each, sums.loss)
+        if not single:
+            times_slopes(dh_t, active, hidden, stride, slopes, at)
+            if active < count:
+                clear_between(slopes, at + active * stride, at + block)
         if want_dx:
             inner = (of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, input_width),)
             affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
             for r in range(active):
                 to = rows[r] * dx[1] + s * dx[2]
                 store_row(input_panel, row, r * inputs, gradient, to, dx[3], inputs)
-        inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
-        affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
+        if not single:
+            inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
+            affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
         if s % chunk == 0:
             length = min(chunk, steps - s)
             samples = length if each else length * count

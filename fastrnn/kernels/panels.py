@@ -68,20 +68,20 @@ def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Room for an array, from the start of a cache line on."""
     size, dtype = math.prod(shape), np.dtype(dtype)
     room = np.empty(size + LINE_BYTES // dtype.itemsize, dtype)
-    first = -room.ctypes.data % LINE_BYTES // dtype.itemsize
+    address: int = room.__array_interface__["data"][0]
+    first = -address % LINE_BYTES // dtype.itemsize
     return room[first : first + size].reshape(shape)
 
 
 def packed(w: Array, panel: Panel) -> Array:
     """Matrices (..., inner, columns) as their panels, (..., panels x inner x width)."""
     *before, inner, columns = w.shape
-    whole, rest = divmod(columns, width(panel))
-    result = aligned((*before, count(columns, panel), inner, width(panel)), w.dtype)
-    cut = w[..., : columns - rest].reshape(*before, inner, whole, width(panel))
-    result[..., :whole, :, :] = np.moveaxis(cut, -2, -3)
-    if rest:
-        result[..., whole, :, :] = w[..., columns - width(panel) :]
-    return result.reshape(*before, math.prod(result.shape[-3:]))
+    panels, own = count(columns, panel), width(panel)
+    result = aligned((*before, panels, inner, own), w.dtype)
+    for number in range(panels):
+        start = min(number * own, columns - own)
+        result[..., number, :, :] = w[..., start : start + own]
+    return result.reshape(*before, panels * inner * own)
 
 
 def unpacked(panels: Array, inner: int, columns: int, panel: Panel) -> Array:

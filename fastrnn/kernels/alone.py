@@ -1,0 +1,97 @@
+"""A single sequence through a layer no wider than a vector: its state in one register.
+
+The bits are those of ``layer.py``, step after step. There, tiles and rows are made ready for any
+size, which takes a hundred ns a step; here a step takes as long as its numbers wait for each other.
+Vectors reach behind the last unit, where weights are 0.
+"""
+
+from fastrnn.kernels.activations import activate, with_slope
+from fastrnn.kernels.blocks import numbers
+from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.memory import get, lanes_of, load, put, store
+from fastrnn.kernels.products import panel_width
+from fastrnn.kernels.simd import fma, like
+
+
+@part
+def in_vectors(panel, w, inner, hidden):
+    """A packed matrix (inner, hidden), a vector a row."""
+    n, width = lanes_of(w), panel_width(panel)
+    rows = numbers(w, inner * n)
+    rows[:] = 0.0
+    for k in range(inner):
+        for u in range(hidden):
+            first = min(u // width * width, hidden - width)
+            rows[k * n + u] = get(w, (u // width * inner + k) * width + u - first)
+    return rows
+
+
+@part
+def plus_product(begin, a, at, step, w, count):
+    """The vector begin + sum over k of a[at + k step] times row k of w."""
+    total = begin
+    for k in range(count):
+        total = fma(get(a, at + k * step), load(w, k * lanes_of(w)), total)
+    return total
+
+
+@kernel
+def forward(f, panel, weights, source, x, inputs, row, steps, h, keep, out, states):
+    """As `layer.forward`, of sequence number ``row``, from numbers of source to numbers of out."""
+    hidden, n = h.shape[1], lanes_of(h)
+    w1, w2 = (
+        in_vectors(panel, weights.w1, inputs, hidden),
+        in_vectors(panel, weights.w2, hidden, hidden),
+    )
+    b, state = numbers(h, n), numbers(h, n)
+    b[:], state[:] = 0.0, 0.0
+    b[:hidden], state[:hidden] = weights.b, h[0]
+    for t in range(steps):
+        z = plus_product(load(b, 0), source, row * x[1] + t * x[2], x[3], w1, inputs)
+        store(state, 0, activate(f, plus_product(z, state, 0, 1, w2, hidden)))
+        if keep:
+            for u in range(hidden):
+                put(out, row * states[1] + t * states[2] + u * states[3], get(state, u))
+    h[0] = state[:hidden]
+
+
+@kernel
+def replay(f, panel, weights, source, x, inputs, row, steps, stride, h, hs, slopes, xs):
+    """As `layer.replay`."""
+    hidden, line = h.shape[1], inputs + 1
+    w1, w2 = (
+        in_vectors(panel, weights.w1, inputs, hidden),
+        in_vectors(panel, weights.w2, hidden, hidden),
+    )
+    b = numbers(h, lanes_of(h))
+    b[:] = 0.0
+    b[:hidden], hs[:hidden] = weights.b, h[0]
+    for s in range(steps):
+        for i in range(inputs):
+            put(xs, s * line + i, get(source, row * x[1] + s * x[2] + i * x[3]))
+        put(xs, s * line + inputs, 1.0)
+        z = plus_product(load(b, 0), xs, s * line, 1, w1, inputs)
+        after, slope = with_slope(f, plus_product(z, hs, s * stride, 1, w2, hidden))
+        store(hs, (s + 1) * stride, after)
+        store(slopes, s * stride, slope)
+
+
+@part
+def retreat(
+    fused, want_upstream, target, place, steps, hs, at, hidden, stride, w2, ups, squares, dh, slopes
+):
+    """One step of `layer.retreat`: dh becomes that of the state before, slopes at ``at`` dz."""
+    g = load(dh, 0)
+    if fused or want_upstream:
+        for u in range(hidden):
+            put(ups, u, get(target, place + u * steps))
+        up = load(ups, 0)
+        if fused:
+            up = load(hs, at + stride) - up
+            store(squares, 0, fma(up, up, load(squares, 0)))
+        g = g + up
+    store(dh, 0, g * load(slopes, at))
+    # Behind them lie those of the step after.
+    for u in range(hidden):
+        put(slopes, at + u, get(dh, u))
+    store(dh, 0, plus_product(like(g, 0.0), slopes, at, 1, w2, hidden))
