@@ -16,6 +16,7 @@ _HOME = {
     "Gradient": "fastrnn.gradient",
     "JacobianNorms": "fastrnn.jacobians",
     "Lyapunov": "fastrnn.exponents",
+    "PhaseDiagram": "fastrnn.phases",
     "Scaled": "fastrnn.scaled",
     "Sweep": "fastrnn.batch.sweep",
     "backward": "fastrnn.verbs.backward",
@@ -28,6 +29,7 @@ _HOME = {
     "load_series": "fastrnn.series",
     "loss_and_grad": "fastrnn.verbs.loss_and_grad",
     "lyapunov": "fastrnn.verbs.lyapunov",
+    "phase_diagram": "fastrnn.verbs.phase_diagram",
     "predict": "fastrnn.verbs.predict",
     "set_workers": "fastrnn.threads",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "Gradient",
     "JacobianNorms",
     "Lyapunov",
+    "PhaseDiagram",
     "Scaled",
     "Sweep",
     "__version__",
@@ -54,6 +57,7 @@ __all__ = [
     "load_series",
     "loss_and_grad",
     "lyapunov",
+    "phase_diagram",
     "predict",
     "reference",
     "set_workers",
@@ -83,6 +87,7 @@ if TYPE_CHECKING:
     from fastrnn.exponents import Lyapunov
     from fastrnn.gradient import Gradient
     from fastrnn.jacobians import JacobianNorms
+    from fastrnn.phases import PhaseDiagram
     from fastrnn.rnn import RNN
     from fastrnn.scaled import Scaled
     from fastrnn.series import load_series
@@ -95,4 +100,5 @@ if TYPE_CHECKING:
     from fastrnn.verbs.jacobian_norms import jacobian_norms
     from fastrnn.verbs.loss_and_grad import loss_and_grad
     from fastrnn.verbs.lyapunov import lyapunov
+    from fastrnn.verbs.phase_diagram import phase_diagram
     from fastrnn.verbs.predict import predict

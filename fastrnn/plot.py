@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from fastrnn.diagnosis import Diagnosis
+    from fastrnn.phases import PhaseDiagram
     from fastrnn.sweep.run import SweepTable
 
 REGIME_COLOURS = {
@@ -49,6 +50,14 @@ MOST_BARS, MOST_LABELS = 40, 12
 FLOAT_DECADES = (-323.3, 308.25)
 BAND_STDERRS = 2
 LAG_LINES = 6
+# Of a plane, so much is drawn within the range of colours.
+SHOWN_SHARE = 0.98
+# Positive weights that span more than so many times are drawn by their logarithm.
+WIDE = 30.0
+PARAMETER_LABELS = {
+    "w1": "input weight $W_1$", "w2": "feedback weight $W_2$", "b": "bias $b$",
+    "scale": "scale of the input",
+}  # fmt: skip
 
 
 def unrolled_influence(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
@@ -102,11 +111,11 @@ def unrolled_influence(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
 
 
 def _share_text(log10: float) -> str:
-    """A factor as per cent where it is below 10, else as a multiple."""
+    """A factor as per cent up to 1, else as a multiple."""
     if not np.isfinite(log10):
         return "0"
     value = 10.0**log10
-    return f"{100 * value:.3g} %" if value < 10 else f"{value:.3g} times"
+    return f"{100 * value:.3g} %" if value <= 1 else f"{value:.3g} times"
 
 
 def _unrolled_title(found: Diagnosis) -> str:
@@ -189,6 +198,58 @@ def exponent_against_w2(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
     handles = [axes.get_lines()[0], *_regime_handles(regime)]
     axes.legend(handles=handles, loc="best", fontsize="small")
     return axes
+
+
+def phase_diagram(found: PhaseDiagram, *, ax: Axes | None = None) -> Axes:
+    """Exponent over a plane of weights, with the boundaries of the regimes.
+
+    Parameters
+    ----------
+    found : PhaseDiagram
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    axes = _axes(ax)
+    decades = found.exponent / LN_10
+    known = abs(decades[np.isfinite(decades)])
+    limit = float(np.quantile(known, SHOWN_SHARE)) if known.size else 1.0
+    down, across = (getattr(found, name) for name in found.axes)
+    mesh = axes.pcolormesh(
+        across, down, np.clip(decades, -limit or -1.0, limit or 1.0), cmap="PuOr_r",
+        vmin=-limit or -1.0, vmax=limit or 1.0, shading="nearest", rasterized=True,
+    )  # fmt: skip
+    axes.figure.colorbar(mesh, ax=axes, extend="both").set_label(
+        "growth of the gradient (decades/step)"
+    )
+    axes.plot(*found.boundary.T[::-1], ".", color="black", markersize=1.5, zorder=3)
+    for name in np.unique(found.regime):
+        rows, columns = _inmost(found.regime == name)
+        axes.annotate(
+            name, (across[columns], down[rows]), ha="center", va="center", fontsize="small",
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2},
+        )  # fmt: skip
+    for name, values, side in zip(found.axes, (down, across), ("y", "x"), strict=True):
+        if (values > 0).all() and values.max() > WIDE * values.min():
+            axes.set(**{f"{side}scale": "log"})
+        axes.set(**{f"{side}label": PARAMETER_LABELS[name]})
+    axes.set_title(
+        f"regimes over {found.steps} steps, {found.activation}; black: where they change"
+    )
+    return axes
+
+
+def _inmost(mask: NDArray[Any]) -> tuple[int, int]:
+    """The place that is farthest from what is not in the mask: where its name has room."""
+    depth, left = np.zeros(mask.shape, int), np.pad(mask, 1)
+    while left.any():
+        depth += left[1:-1, 1:-1]
+        left[1:-1, 1:-1] &= left[:-2, 1:-1] & left[2:, 1:-1] & left[1:-1, :-2] & left[1:-1, 2:]
+    rows, columns = np.nonzero(depth == depth.max())
+    middle = len(rows) // 2
+    return int(rows[middle]), int(columns[middle])
 
 
 def _axes(ax: Axes | None) -> Axes:
