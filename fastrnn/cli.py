@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import signal
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -21,13 +17,24 @@ from click.core import ParameterSource
 
 from fastrnn import __version__
 from fastrnn.batch.commands import export, run_job, verify
-from fastrnn.kernels import ACTIVATIONS
+from fastrnn.studies import diagnose, phase
+from fastrnn.terminal import (
+    draw,
+    end,
+    heed_stops,
+    prepared_series,
+    progress_bar,
+    series_options,
+    stop,
+    title,
+)
 
 if TYPE_CHECKING:
     from fastrnn.sweep.job import PreparedSeries
     from fastrnn.sweep.run import SweepTable
 
 DEFAULT_W2 = "0.01:100:81"
+FILES = ("sweep.csv", "sweep.png", "run.json")
 # W2 whose influence by lag is drawn: evenly spread ones, and the one that remembers longest.
 SPREAD_PROFILES = 5
 
@@ -39,7 +46,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("series")
+@series_options
 @click.option(
     "--w2",
     default=DEFAULT_W2,
@@ -48,22 +55,7 @@ def cli() -> None:
 )
 @click.option("--w1", default=1.0, show_default=True, help="Input weight.")
 @click.option("--b", default=0.0, show_default=True, help="Bias.")
-@click.option("--activation", default="tanh", show_default=True, help=", ".join(ACTIVATIONS))
-@click.option("--column", help="Column of a CSV; the last one by default.")
-@click.option("--fill", help="For gaps in the series: interpolate or drop.")
-@click.option("--window", type=int, help="Cut the series into sequences of so many steps.")
-@click.option(
-    "--normalize/--raw",
-    default=True,
-    show_default=True,
-    help="Bring the series to mean 0, standard deviation 1.",
-)
-@click.option(
-    "--dtype", default="float64", show_default=True, type=click.Choice(["float32", "float64"])
-)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; sweep-SERIES by default.")
-@click.option("--workers", type=int, help="Threads, -1 for all cores; those usable by default.")
-@click.option("--quiet", is_flag=True, help="No table, no progress bar.")
 @click.option("--shard", help="Of a job: I/N, the I-th of N parts. Known in a Slurm array.")
 @click.option("--force", is_flag=True, help="Of a job: lose what --out holds of another.")
 def sweep(
@@ -104,30 +96,30 @@ def sweep(
     _require_defaults(("shard", "force"), "is for a job (SERIES ending in .toml)")
 
     from fastrnn.checks import cast
-    from fastrnn.series import load_series
-    from fastrnn.sweep.job import parse_w2, prepare
-    from fastrnn.sweep.report import output_folder, readable_table, write_csv, write_json
+    from fastrnn.sweep.job import parse_w2
+    from fastrnn.sweep.report import (
+        output_folder,
+        readable_table,
+        record,
+        write_csv,
+        write_json,
+    )
     from fastrnn.sweep.run import sweep as run_sweep
 
     began = time.perf_counter()
     w2 = cast("w2", parse_w2(options["w2"]), np.dtype(options["dtype"]))
-    values = load_series(series, column=options["column"], fill=options["fill"])
-    prepared = prepare(
-        values,
-        normalize=options["normalize"],
-        window=options["window"],
-        dtype=options["dtype"],
-    )
+    values, prepared = prepared_series(series, options)
     weights = {name: options[name] for name in ("w1", "b", "activation")}
     out = Path(f"sweep-{Path(series).stem}") if out is None else out
     if not quiet:
-        click.echo(_title(series, prepared, weights, options["normalize"]) + "\n", nl=True)
-    with output_folder(out) as staging:
-        with _progress_bar(len(w2), quiet) as advance:
+        heading = title(series, prepared, weights["activation"], options["normalize"])
+        click.echo(heading + "\n")
+    with output_folder(out, FILES) as staging:
+        with progress_bar(len(w2), "W2 values", quiet) as advance:
 
             def progress(done: int) -> None:
                 advance(done)
-                _heed_stops()
+                heed_stops()
 
             table = run_sweep(
                 prepared.values,
@@ -137,10 +129,10 @@ def sweep(
                 progress=progress,
             )
         write_csv(table, staging / "sweep.csv")
-        trouble = _draw(table, prepared, staging / "sweep.png", series, weights)
+        trouble = draw(staging / "sweep.png", lambda: _picture(table, prepared, series, weights))
         seconds = time.perf_counter() - began
-        record = _record(series, values, prepared, w2.tolist(), options, workers, seconds)
-        write_json(record, staging / "run.json")
+        about = options | {"w2": w2.tolist()}
+        write_json(record(series, values, prepared, about, workers, seconds), staging / "run.json")
     if not quiet:
         click.echo(readable_table(table))
         files = "sweep.csv, run.json" if trouble else "sweep.csv, sweep.png, run.json"
@@ -149,6 +141,8 @@ def sweep(
         click.echo(f"fastrnn: sweep.png was not drawn: {trouble}", err=True)
 
 
+cli.add_command(diagnose)
+cli.add_command(phase)
 cli.add_command(verify)
 cli.add_command(export)
 
@@ -192,13 +186,13 @@ def main() -> None:
     """Entry point: bad input ends in one line on stderr and exit status 2."""
     # A batch scheduler's polite kill ends as Ctrl-C does, with nothing left half-written.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        signal.signal(number, stop)
     try:
         sys.exit(cli(standalone_mode=False))
     except click.ClickException as error:
-        _end(error.format_message(), error.exit_code)
+        end(error.format_message(), error.exit_code)
     except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
-        _end(_reason(error), 2)
+        end(_reason(error), 2)
 
 
 def _require_defaults(names: Iterable[str], otherwise: str) -> None:
@@ -207,57 +201,15 @@ def _require_defaults(names: Iterable[str], otherwise: str) -> None:
             raise click.UsageError(f"--{name} {otherwise}")
 
 
-_stops: list[int] = []
-
-
-def _stop(number: int, frame: object) -> None:
-    """End now, or after a compilation: an exception thrown into the compiler may crash it."""
-    _stops.append(number)
-    compiler = sys.modules.get("numba.core.compiler_lock")
-    if compiler is None or not compiler.global_compiler_lock.is_locked():
-        _heed_stops()
-
-
-def _heed_stops() -> None:
-    if _stops:
-        _end("interrupted", 128 + _stops[0])
-
-
-def _end(message: str, status: int) -> NoReturn:
-    click.echo(f"fastrnn: {' '.join(message.split())}", err=True)
-    sys.exit(status)
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'output'}: {error.strerror}"
     return str(error)
 
 
-def _progress_bar(length: int, quiet: bool) -> AbstractContextManager[Any]:
-    """What is entered is called with the number of items done."""
-    if quiet or not sys.stderr.isatty():
-        return nullcontext(lambda done: None)
-    return _Bar(length)
-
-
-class _Bar:
-    def __init__(self, length: int) -> None:
-        self.bar = click.progressbar(length=length, label="W2 values", file=sys.stderr)
-
-    def __enter__(self) -> Any:
-        return self.bar.__enter__().update
-
-    def __exit__(self, *exception: Any) -> None:
-        self.bar.__exit__(*exception)
-
-
-def _draw(
-    table: SweepTable, prepared: PreparedSeries, path: Path, series: str, weights: dict[str, Any]
-) -> str:
-    """Draw the picture; what prevented it, if anything: a picture is not worth the results."""
-    if find_spec("matplotlib") is None:
-        return "it needs matplotlib (fastrnn[plot])"
+def _picture(
+    table: SweepTable, prepared: PreparedSeries, series: str, weights: dict[str, Any]
+) -> Any:
     from fastrnn.plot import sweep_figure
     from fastrnn.sweep.run import influence_by_lag
 
@@ -265,51 +217,4 @@ def _draw(
     spread = np.linspace(0, len(ordered.w2) - 1, SPREAD_PROFILES).round().astype(int)
     chosen = ordered.w2[np.unique([*spread, np.argmax(ordered.horizon)])]
     by_lag = {w2: influence_by_lag(prepared.values, w2, **weights) for w2 in chosen}
-    try:
-        sweep_figure(table, by_lag, title=_title(series, prepared, weights)).savefig(path)
-    except Exception as error:
-        path.unlink(missing_ok=True)
-        return f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _title(
-    series: str, prepared: PreparedSeries, weights: dict[str, Any], normalised: bool = False
-) -> str:
-    count, length = prepared.values.shape
-    many = f"{count} sequences of " if count > 1 else ""
-    how = ", normalised" if normalised else ""
-    return f"{Path(series).name}: {weights['activation']} neuron, {many}{length - 1} steps{how}"
-
-
-def _record(
-    series: str,
-    values: Any,
-    prepared: PreparedSeries,
-    w2: list[float],
-    options: dict[str, Any],
-    workers: int | None,
-    seconds: float,
-) -> dict[str, Any]:
-    from fastrnn import environment
-
-    count, length = prepared.values.shape
-    return {
-        "series": series,
-        "values": {
-            "shape": list(values.shape),
-            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
-        },
-        "sequences": count,
-        "steps": length - 1,
-        "values_left_out": prepared.left_out,
-        "mean": prepared.mean,
-        "std": prepared.std,
-        **{name: value for name, value in options.items() if name != "w2"},
-        "workers": workers,
-        "w2": w2,
-        "versions": environment.versions(),
-        "machine": environment.machine(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
-    }
+    return sweep_figure(table, by_lag, title=title(series, prepared, weights["activation"]))

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fastrnn import environment
 from fastrnn.diagnosis import LN_10, lag_text
+from fastrnn.sweep.job import PreparedSeries
 from fastrnn.sweep.run import SweepTable
 
 COLUMNS = (
     "w2", "loss", "dw1", "dw2", "db", "influence_log10", "influence_sign", "horizon", "exponent",
     "decades", "saturated", "regime",
 )  # fmt: skip
-FILES = ("sweep.csv", "sweep.png", "run.json")
 TABLE_ROWS = 13
 MOST_PLAIN_DECADES = 1e6
 
 
 @contextmanager
-def output_folder(folder: Path) -> Iterator[Path]:
-    """A staging folder whose files replace those of ``folder`` when all are complete.
+def output_folder(folder: Path, files: Sequence[str]) -> Iterator[Path]:
+    """A staging folder whose ``files`` replace those of ``folder`` when all are complete.
 
-    A file of an earlier sweep that this one did not make is removed. OSError before anything
+    One of an earlier run that this one did not make is removed. OSError before anything
     is computed where ``folder`` cannot be written.
     """
     if folder.is_file():
@@ -40,10 +44,10 @@ def output_folder(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
         yield staging
-        for name in FILES:
+        for name in files:
             if (folder / name).is_dir():
                 raise IsADirectoryError(f"{folder / name} is a folder")
-        for name in FILES:
+        for name in files:
             if (staging / name).exists():
                 os.replace(staging / name, folder / name)
             else:
@@ -57,15 +61,49 @@ def output_folder(folder: Path) -> Iterator[Path]:
 
 def write_csv(table: SweepTable, path: Path) -> None:
     """A row for each W2, numbers with all their digits."""
+    write_columns({name: getattr(table, name) for name in COLUMNS}, path)
+
+
+def write_columns(columns: Mapping[str, NDArray[Any]], path: Path) -> None:
+    """A table as CSV, numbers with all their digits."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        columns = [getattr(table, name).tolist() for name in COLUMNS]
-        writer.writerows(zip(*columns, strict=True))
+        writer.writerow(columns)
+        writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+
+
+def record(
+    series: str,
+    values: NDArray[Any],
+    prepared: PreparedSeries,
+    options: Mapping[str, Any],
+    workers: int | None,
+    seconds: float,
+) -> dict[str, Any]:
+    """Everything that went into a run."""
+    count, length = prepared.values.shape
+    return {
+        "series": series,
+        "values": {
+            "shape": list(values.shape),
+            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+        },
+        "sequences": count,
+        "steps": length - 1,
+        "values_left_out": prepared.left_out,
+        "mean": prepared.mean,
+        "std": prepared.std,
+        **options,
+        "workers": workers,
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+    }
 
 
 def write_json(run: dict[str, Any], path: Path) -> None:
-    """Everything that went into the run."""
+    """A record as JSON."""
     path.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

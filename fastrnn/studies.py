@@ -1,0 +1,208 @@
+"""The part of the ``fastrnn`` command that looks at one series closely: diagnose and phase."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.terminal import draw, heed_stops, prepared_series, progress_bar, series_options, title
+
+if TYPE_CHECKING:
+    from fastrnn.phases import PhaseDiagram
+
+# Of a plane, by default: an axis each, evenly spaced.
+PLANE = {"w2": "-4:4:161", "b": "-3:3:121"}
+RANGE_HELP = "A number, or LO:HI:N (evenly spaced) for an axis of the plane."
+
+
+@click.command()
+@series_options
+@click.option(
+    "--w2",
+    default="0.9",
+    show_default=True,
+    help="A number, LO:HI:N (log-spaced), a comma list, or all of them.",
+)
+@click.option("--w1", default=1.0, show_default=True, help="Input weight.")
+@click.option("--b", default=0.0, show_default=True, help="Bias.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; diagnose-SERIES by default.")
+def diagnose(
+    series: str,
+    w2: str,
+    as_json: bool,
+    out: Path | None,
+    workers: int | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Tell how far back a neuron remembers SERIES, and whether its gradient survives.
+
+    For one W2 how much of each input reaches the last prediction; for several, which of them
+    keep memory and which lose it. Writes diagnose.csv, diagnose.png and run.json into a folder.
+    The inputs are those of fastrnn sweep: all values but the last.
+    """
+    from fastrnn.checks import cast
+    from fastrnn.rnn import RNN
+    from fastrnn.sweep.job import parse_w2
+    from fastrnn.verbs.diagnose import diagnose as find
+
+    began = time.perf_counter()
+    values = cast("w2", parse_w2(w2), np.dtype(options["dtype"]))
+    net = RNN(
+        options["w1"], values if len(values) > 1 else values[0], options["b"],
+        activation=options["activation"],
+    )  # fmt: skip
+    raw, prepared = prepared_series(series, options)
+    x = prepared.values[:, :-1]
+    found = find(net, x[0] if len(x) == 1 else x, workers=workers)
+    heed_stops()
+    columns = found.to_columns()
+    _leave(
+        "diagnose", series, out, columns, lambda: found.plot().figure, raw, prepared,
+        options | {"w2": values.tolist()}, workers, began, as_json, quiet, found.summary(),
+    )  # fmt: skip
+
+
+@click.command()
+@series_options
+@click.option("--w1", default="1", show_default=True, help=RANGE_HELP)
+@click.option("--w2", help=f"{RANGE_HELP} {PLANE['w2']} by default.")
+@click.option("--b", help=f"{RANGE_HELP} {PLANE['b']} by default.")
+@click.option("--scale", default="1", show_default=True, help=f"Of the input. {RANGE_HELP}")
+@click.option("--refine", default=10, show_default=True, help="Halvings along the boundary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; phase-SERIES by default.")
+def phase(
+    series: str,
+    refine: int,
+    as_json: bool,
+    out: Path | None,
+    workers: int | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    r"""Draw where on a plane of weights a neuron driven by SERIES forgets or explodes.
+
+    Two of --w1, --w2, --b and --scale are ranges, by default --w2 and --b. Writes phase.csv,
+    phase.png and run.json into a folder.
+
+    \b
+    fastrnn phase sunspots --scale 0.01:10:81 --b 0
+    fastrnn phase sunspots --activation relu --w2 0:2:81
+    """
+    from fastrnn.verbs.phase_diagram import phase_diagram
+
+    began = time.perf_counter()
+    given = {name: options.pop(name) for name in ("w1", "w2", "b", "scale")}
+    ranges = sum(":" in text for text in given.values() if text)
+    for name, usual in PLANE.items():
+        if given[name] is None:
+            given[name] = usual if ranges < 2 else ("1" if name == "w2" else "0")
+            ranges += ":" in given[name]
+    parameters = {name: _values(name, text) for name, text in given.items()}
+    raw, prepared = prepared_series(series, options)
+    count = int(np.prod([np.size(value) for value in parameters.values()]))
+    with progress_bar(count, "points", quiet) as advance:
+        before = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal before
+            advance(done - before)
+            before = done
+            heed_stops()
+
+        found = phase_diagram(
+            prepared.values[:, :-1], **parameters, activation=options["activation"],
+            refine=refine, workers=workers, progress=progress,
+        )  # fmt: skip
+    _leave(
+        "phase", series, out, found.to_columns(), lambda: found.plot().figure, raw, prepared,
+        options | given | {"refine": refine}, workers, began, as_json, quiet, _in_words(found),
+    )  # fmt: skip
+
+
+def _values(name: str, text: str) -> float | NDArray[np.float64]:
+    """A number, or evenly spaced ones."""
+    parts = text.split(":")
+    try:
+        numbers = [float(part) for part in parts[:2]]
+        count = int(parts[2]) if len(parts) == 3 else 1
+    except ValueError:
+        numbers, count = [], 0
+    if len(parts) not in (1, 3) or not numbers or count < len(parts) - 1:
+        raise ValueError(f"{name} must be a number or LO:HI:N with N from 2 on, got {text!r}")
+    if len(parts) == 1:
+        return numbers[0]
+    if not numbers[0] < numbers[1]:
+        raise ValueError(f"{name} must have LO below HI, got {text!r}")
+    return np.linspace(numbers[0], numbers[1], count)
+
+
+def _in_words(found: PhaseDiagram) -> str:
+    down, across = found.axes
+    lines = [f"{found.exponent.size} points, {across} against {down}"]
+    names, counts = np.unique(found.regime, return_counts=True)
+    for name, count in zip(names, counts, strict=True):
+        lines.append(f"{name:>10}: {count / found.regime.size:.1%}")
+    if np.isfinite(found.horizon).any():
+        row, column = np.unravel_index(np.nanargmax(found.horizon), found.horizon.shape)
+        steps = found.horizon[row, column]
+        what = "all" if np.isinf(steps) else f"{steps:.0f}"
+        lines.append(
+            f"longest memory  {what} steps at {across} = {getattr(found, across)[column]:.4g}, "
+            f"{down} = {getattr(found, down)[row]:.4g}"
+        )
+    return "\n".join(lines)
+
+
+def _leave(
+    name: str,
+    series: str,
+    out: Path | None,
+    columns: Mapping[str, NDArray[Any]],
+    picture: Callable[[], Any],
+    raw: NDArray[Any],
+    prepared: Any,
+    options: dict[str, Any],
+    workers: int | None,
+    began: float,
+    as_json: bool,
+    quiet: bool,
+    words: str,
+) -> None:
+    """Write table, picture and record, and print what was found."""
+    from fastrnn.sweep.report import output_folder, record, write_columns, write_json
+
+    folder = Path(f"{name}-{Path(series).stem}") if out is None else out
+    files = (f"{name}.csv", f"{name}.png", "run.json")
+    with output_folder(folder, files) as staging:
+        write_columns(columns, staging / files[0])
+        trouble = draw(staging / files[1], picture)
+        seconds = time.perf_counter() - began
+        about = record(series, raw, prepared, options, workers, seconds)
+        write_json(about, staging / files[2])
+    if as_json:
+        table = {key: [_plain(value) for value in column] for key, column in columns.items()}
+        click.echo(json.dumps(table))
+    elif not quiet:
+        heading = title(series, prepared, options["activation"], options["normalize"])
+        written = ", ".join(file for file in files if not (trouble and file.endswith("png")))
+        click.echo(f"{heading}\n\n{words}\n\n{written} in {folder} ({seconds:.1f} s)")
+    if trouble:
+        click.echo(f"fastrnn: {files[1]} was not drawn: {trouble}", err=True)
+
+
+def _plain(value: Any) -> Any:
+    """A number or text that JSON knows; None for NaN, text for what is infinite."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not np.isfinite(value):
+        return None if np.isnan(value) else str(value)
+    return value

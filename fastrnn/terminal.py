@@ -1,0 +1,118 @@
+"""What the commands share: options of a series, the progress bar, and how a command ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+from numpy.typing import NDArray
+
+from fastrnn.kernels import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from fastrnn.sweep.job import PreparedSeries
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--activation", default="tanh", show_default=True, help=", ".join(ACTIVATIONS)),
+    click.option("--column", help="Column of a CSV; the last one by default."),
+    click.option("--fill", help="For gaps in the series: interpolate or drop."),
+    click.option("--window", type=int, help="Cut the series into sequences of so many steps."),
+    click.option(
+        "--normalize/--raw",
+        default=True,
+        show_default=True,
+        help="Bring the series to mean 0, standard deviation 1.",
+    ),
+    click.option(
+        "--dtype", default="float64", show_default=True, type=click.Choice(["float32", "float64"])
+    ),
+    click.option("--workers", type=int, help="Threads, -1 for all cores; those usable by default."),
+    click.option("--quiet", is_flag=True, help="No table, no progress bar."),
+)
+
+
+def series_options(command: Command) -> Command:
+    """The options of every command that runs over a SERIES."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return click.argument("series")(command)
+
+
+def prepared_series(series: str, options: dict[str, Any]) -> tuple[NDArray[Any], PreparedSeries]:
+    """The values of a series, and its sequences (B, T + 1) as the options want them."""
+    from fastrnn.series import load_series
+    from fastrnn.sweep.job import prepare
+
+    values = load_series(series, column=options["column"], fill=options["fill"])
+    names = ("normalize", "window", "dtype")
+    return values, prepare(values, **{name: options[name] for name in names})
+
+
+def title(series: str, prepared: PreparedSeries, activation: str, normalised: bool = False) -> str:
+    """What runs over what, in words."""
+    count, length = prepared.values.shape
+    many = f"{count} sequences of " if count > 1 else ""
+    how = ", normalised" if normalised else ""
+    return f"{Path(series).name}: {activation} neuron, {many}{length - 1} steps{how}"
+
+
+def progress_bar(
+    length: int, label: str, quiet: bool
+) -> AbstractContextManager[Callable[[int], Any]]:
+    """What is entered is called with the number of items done since the last call."""
+    if quiet or not sys.stderr.isatty():
+        return nullcontext(lambda done: None)
+    return _Bar(length, label)
+
+
+class _Bar:
+    def __init__(self, length: int, label: str) -> None:
+        self.bar = click.progressbar(length=length, label=label, file=sys.stderr)
+
+    def __enter__(self) -> Any:
+        return self.bar.__enter__().update
+
+    def __exit__(self, *exception: Any) -> None:
+        self.bar.__exit__(*exception)
+
+
+_stops: list[int] = []
+
+
+def stop(number: int, frame: object) -> None:
+    """End now, or after a compilation: an exception thrown into the compiler may crash it."""
+    _stops.append(number)
+    compiler = sys.modules.get("numba.core.compiler_lock")
+    if compiler is None or not compiler.global_compiler_lock.is_locked():
+        heed_stops()
+
+
+def heed_stops() -> None:
+    """End if a signal came that had to wait."""
+    if _stops:
+        end("interrupted", 128 + _stops[0])
+
+
+def end(message: str, status: int) -> NoReturn:
+    """One line on stderr, and an exit status."""
+    click.echo(f"fastrnn: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+def draw(path: Path, picture: Callable[[], Any]) -> str:
+    """Write a picture; what prevented it, if anything: a picture is not worth the results."""
+    if find_spec("matplotlib") is None:
+        return "it needs matplotlib (fastrnn[plot])"
+    try:
+        picture().savefig(path)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        return f"{type(error).__name__}: {error}"
+    return ""
