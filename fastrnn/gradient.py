@@ -24,8 +24,8 @@ class Gradient:
     that the bank shares has a gradient for every net), and after the batch axis B where
     ``per_sequence`` was asked for. With ``scaled=True`` they are `Scaled`, else ndarrays.
 
-    ``cancellation``, there with ``scaled=True``, holds for each weight |sum| over the sum of its
-    terms' absolute values: 1 where all terms have one sign, and 1e-10 where ten digits cancel.
+    ``cancellation``, there with ``scaled=True``, holds for each weight the size of its sum over the
+    sum of its terms' sizes: 1 where all terms have one sign, and 1e-10 where ten digits cancel.
 
     ``out_of_range`` names the gradients some of whose values are too large for floats, and so
     infinite; with ``scaled=True`` there are none.
