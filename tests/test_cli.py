@@ -232,7 +232,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path):
 
 def test_without_matplotlib_all_else_is_written(tmp_path, monkeypatch, capsys):
     (tmp_path / "sweep.png").write_text("an earlier picture")
-    monkeypatch.setattr("fastrnn.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("fastrnn.terminal.find_spec", lambda name: None)
     cli.main(["sweep", "sunspots", *SHORT, "--out", str(tmp_path)], standalone_mode=False)
     # The picture of an earlier sweep would be another's.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "sweep.csv"]
