@@ -29,23 +29,24 @@ MISSING = "not installed"
 
 
 def by_fastrnn(net, x):
-    return fastrnn.influence(net, x)[0]
+    """Of every input on the last state: [K,] T."""
+    return fastrnn.influence(net, x)
 
 
 def by_torch(net, x):
-    """As a float, which may be 0, inf or NaN; None where PyTorch is not installed."""
+    """As floats, which may be 0, inf or NaN; None where PyTorch is not installed."""
     try:
         import torch
     except ImportError:
         return None
     function = {"identity": lambda z: z}.get(net.activation) or getattr(torch, net.activation)
-    inputs = torch.tensor(x, requires_grad=True)
+    inputs = torch.tensor(_for_each_net(net, x), requires_grad=True)
     w1, w2, b = (torch.tensor(np.asarray(w).astype(x.dtype)) for w in (net.w1, net.w2, net.b))
-    h = torch.zeros((), dtype=inputs.dtype)
-    for value in inputs.unbind():
+    h = torch.zeros(np.shape(net.w2), dtype=inputs.dtype)
+    for value in inputs.unbind(-1):
         h = function(w1 * value + w2 * h + b)
-    h.backward()
-    return float(inputs.grad[0])
+    h.sum().backward()
+    return inputs.grad.numpy()
 
 
 def by_jax(net, x):
@@ -62,13 +63,17 @@ def by_jax(net, x):
     }[net.activation]  # fmt: skip
     w1, w2, b = (jnp.asarray(np.asarray(w).astype(x.dtype)) for w in (net.w1, net.w2, net.b))
 
-    def last(x):
+    def last(columns):
         def step(h, value):
             return function(w1 * value + w2 * h + b), None
 
-        return jax.lax.scan(step, jnp.zeros((), x.dtype), x)[0]
+        return jax.lax.scan(step, jnp.zeros(w2.shape, x.dtype), columns)[0].sum()
 
-    return float(jax.jit(jax.grad(last))(jnp.asarray(x))[0])
+    return np.asarray(jax.jit(jax.grad(last))(jnp.asarray(_for_each_net(net, x).T))).T
+
+
+def _for_each_net(net, x):
+    return np.broadcast_to(x, (*np.shape(net.w2), len(x))).copy()
 
 
 LIBRARIES = {"fastrnn": by_fastrnn, "PyTorch": by_torch, "JAX": by_jax}
@@ -88,8 +93,6 @@ def truth(net, x):
 
 
 def _text(value):
-    if value is None:
-        return MISSING
     if isinstance(value, mp.mpf):
         digits = mp.nstr(value, 4, min_fixed=1, max_fixed=0, strip_zeros=False)
         mantissa, _, power = digits.partition("e")
@@ -103,7 +106,11 @@ def rows():
         for activation, w2, steps in CASES:
             net, x = problem(activation, w2, steps)
             right = _text(truth(net, x))
-            answers = {name: _text(call(net, x)) for name, call in LIBRARIES.items()}
+            found = {name: call(net, x) for name, call in LIBRARIES.items()}
+            answers = {
+                name: MISSING if answer is None else _text(answer[0])
+                for name, answer in found.items()
+            }
             yield (activation, f"{w2:g}", f"{steps:,}"), right, answers
 
 

@@ -1,80 +1,131 @@
-"""Forward passes."""
+"""Forward passes and predictions."""
+
+import numpy as np
 
 import fastrnn
 
-from . import cases
+from .cases import (
+    CELLS,
+    FEW_DECADES,
+    SIGNS,
+    Benchmark,
+    cell,
+    lane_steps,
+    named,
+    nanoseconds,
+    net,
+    neuron,
+    neuron_of,
+    normal,
+    reduced,
+)
+
+LANE_UNIT = "ns a step and lane"
 
 
-class Forward:
-    """A batch of sequences through one neuron, all states kept."""
+class Forward(Benchmark):
+    """A batch of sequences through a neuron (hidden size 1) or a layer, all states kept."""
 
-    version = "1"
-    param_names = ("dtype", "batch_size", "steps")
-    params = (["float32", "float64"], [1, 1024], [1000])
+    param_names = ("dtype", "hidden_size", "batch_size")
+    params = (["float32", "float64"], reduced(3, [1, 16, 64, 4, 256]), reduced(2, [1, 64, 1024]))
+    steps = 1000
 
-    def setup(self, dtype, batch_size, steps):
-        self.net = cases.neuron(dtype)
-        self.x = cases.normal(batch_size, steps, dtype=dtype)
+    def setup(self, dtype, hidden_size, batch_size):
+        self.net, self.x, _ = net(dtype, hidden_size, batch_size, self.steps)
         fastrnn.forward(self.net, self.x)
 
-    def time_forward(self, dtype, batch_size, steps):
+    @named("Forward pass: time")
+    def time_forward(self, *parameters):
         fastrnn.forward(self.net, self.x)
 
+    @named("Forward pass: a step of a sequence", LANE_UNIT)
+    def track_forward_nanoseconds(self, *parameters):
+        batch_size, steps = self.x.shape[:2]
+        return nanoseconds(lambda: fastrnn.forward(self.net, self.x), batch_size * steps)
 
-class ForwardCells:
-    """The jobs that `benchmarks.peers` measures beside others."""
 
-    version = "1"
-    param_names = ("dtype", "cell")
-    params = (["float32", "float64"], list(cases.CELLS))
+class ForwardCells(Benchmark):
+    """Batches, banks and long sequences, as `benchmarks.peers` measures them beside others."""
 
-    def setup(self, dtype, cell):
-        self.net, self.x, _ = cases.cell(cell, dtype)
+    param_names = ("dtype", "job")
+    params = (reduced(1, ["float32", "float64"]), reduced(3, CELLS))
+
+    def setup(self, dtype, job):
+        self.net, self.x, _ = cell(job, dtype)
         fastrnn.forward(self.net, self.x)
 
-    def time_forward(self, dtype, cell):
-        fastrnn.forward(self.net, self.x)
-
-    def track_forward_nanoseconds(self, dtype, cell):
-        return cases.nanoseconds(lambda: fastrnn.forward(self.net, self.x), cell)
-
-    track_forward_nanoseconds.unit = "ns a step and lane"
+    @named("Forward pass of batch, bank and long sequence: a step", LANE_UNIT)
+    def track_forward_nanoseconds(self, dtype, job):
+        return nanoseconds(lambda: fastrnn.forward(self.net, self.x), lane_steps(job))
 
 
-class ForwardMemory:
-    """Memory of a forward pass, beside that of its inputs alone."""
+class ForwardAtW2(Benchmark):
+    """Whether W2 changes what a step costs: 256 sequences of 1000 steps on one core."""
 
-    version = "1"
-    param_names = ("batch_size",)
-    params = ([1, 8192],)
+    param_names = ("log10 |W2|", "sign", "dtype")
+    params = (FEW_DECADES, reduced(1, SIGNS), ["float32", "float64"])
 
-    def setup(self, batch_size):
-        self.net = cases.neuron("float32")
-        self.x = cases.normal(batch_size, 1000, dtype="float32")
+    def setup(self, decade, sign, dtype):
+        self.net = neuron_of(decade, sign, dtype)
+        self.x = normal(256, 1000, dtype=dtype)
+        fastrnn.forward(self.net, self.x, workers=1)
 
-    def peakmem_forward(self, batch_size):
-        fastrnn.forward(self.net, self.x)
+    @named("Forward pass against W2: a step", LANE_UNIT)
+    def track_forward_nanoseconds(self, *parameters):
+        call = lambda: fastrnn.forward(self.net, self.x, workers=1)  # noqa: E731
+        return nanoseconds(call, self.x.size, repeat=31)
 
-    def peakmem_baseline(self, batch_size):
+
+class ForwardLayout(Benchmark):
+    """Memory layouts and threads: 1024 sequences of 1000 float32 steps."""
+
+    param_names = ("layout", "workers")
+    params = (["sequences first", "time first", "every other step"], [1, 2])
+
+    def setup(self, layout, workers):
+        self.net, self.x = neuron("float32"), normal(1024, 1000, dtype="float32")
+        if layout == "time first":
+            self.x = np.ascontiguousarray(self.x.T).T
+        elif layout == "every other step":
+            self.x = self.x.repeat(2, axis=1)[:, ::2]
+        fastrnn.forward(self.net, self.x, workers=workers)
+
+    @named("Forward pass by layout and threads: time")
+    def time_forward(self, layout, workers):
+        fastrnn.forward(self.net, self.x, workers=workers)
+
+
+class ForwardMemory(Benchmark):
+    """Memory of 64 sequences against their length, beside that of the inputs alone."""
+
+    param_names = ("steps", "keep")
+    params = (reduced(3, [1000, 10_000, 100_000, 1_000_000]), ["all", "last"])
+
+    def setup(self, steps, keep):
+        self.net, self.x = neuron("float32"), normal(64, 1, dtype="float32").repeat(steps, axis=1)
+        fastrnn.forward(self.net, self.x[:, :1], keep=keep)
+
+    @named("Forward pass: peak memory")
+    def peakmem_forward(self, steps, keep):
+        fastrnn.forward(self.net, self.x, keep=keep)
+
+    @named("Forward pass: peak memory of the inputs alone")
+    def peakmem_baseline(self, steps, keep):
         """What the process holds without it."""
 
 
-class ForwardLayerCells:
-    """Hidden layers of the sizes that `benchmarks.peers` measures beside others."""
+class Predict(Benchmark):
+    """The read-out of 16 hidden units, of 64 sequences of 1000 steps."""
 
-    version = "1"
-    param_names = ("dtype", "hidden_size", "batch_size")
-    params = (["float32", "float64"], [4, 16, 64, 256], [1, 64])
+    param_names = ("dtype",)
+    params = (["float32", "float64"],)
 
-    def setup(self, dtype, hidden_size, batch_size):
-        self.cell, self.net, self.x, _ = cases.layer(dtype, hidden_size, batch_size)
-        fastrnn.forward(self.net, self.x)
+    def setup(self, dtype):
+        hidden, self.x, _ = net(dtype, 16, 64, 1000)
+        w3, b3 = normal(1, 16, dtype=dtype), normal(1, dtype=dtype)
+        self.net = fastrnn.RNN(hidden.w1, hidden.w2, hidden.b, w3=w3, b3=b3)
+        fastrnn.predict(self.net, self.x)
 
-    def time_forward(self, dtype, hidden_size, batch_size):
-        fastrnn.forward(self.net, self.x)
-
-    def track_forward_nanoseconds(self, dtype, hidden_size, batch_size):
-        call = lambda: fastrnn.forward(self.net, self.x)  # noqa: E731
-        return cases.median_seconds(call) / self.cell.lane_steps * 1e9
-
-    track_forward_nanoseconds.unit = "ns a step of all sequences"
+    @named("Prediction: time")
+    def time_predict(self, dtype):
+        fastrnn.predict(self.net, self.x)

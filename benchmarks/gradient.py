@@ -2,103 +2,160 @@
 
 import fastrnn
 
-from . import cases
+from . import neuron_cells
+from .cases import (
+    CELLS,
+    FEW_DECADES,
+    SIGNS,
+    Benchmark,
+    cell,
+    lane_steps,
+    layer,
+    named,
+    nanoseconds,
+    net,
+    neuron,
+    neuron_of,
+    normal,
+    reduced,
+)
+from .forward import LANE_UNIT
 
 
-class LossAndGrad:
-    """Fused loss and gradient of a batch of sequences."""
+class LossAndGrad(Benchmark):
+    """Fused loss and gradient of a neuron (hidden size 1) or a layer."""
 
-    version = "1"
-    param_names = ("dtype", "batch_size", "steps")
-    params = (["float32", "float64"], [1, 1024], [1000])
+    param_names = ("dtype", "hidden_size", "batch_size")
+    params = (["float32", "float64"], reduced(3, [1, 16, 64, 4, 256]), reduced(2, [1, 64, 1024]))
+    steps = 1000
 
-    def setup(self, dtype, batch_size, steps):
-        self.net = cases.neuron(dtype)
-        self.x = cases.normal(batch_size, steps, dtype=dtype)
-        self.y = cases.normal(batch_size, steps, dtype=dtype, seed=1)
+    def setup(self, dtype, hidden_size, batch_size):
+        self.net, self.x, self.y = net(dtype, hidden_size, batch_size, self.steps)
         fastrnn.loss_and_grad(self.net, self.x, self.y)
 
-    def time_loss_and_grad(self, dtype, batch_size, steps):
+    @named("Loss and gradient: time")
+    def time_loss_and_grad(self, *parameters):
         fastrnn.loss_and_grad(self.net, self.x, self.y)
 
-    def peakmem_loss_and_grad(self, dtype, batch_size, steps):
+    @named("Loss and gradient: a step of a sequence", LANE_UNIT)
+    def track_loss_and_grad_nanoseconds(self, *parameters):
+        batch_size, steps = self.x.shape[:2]
+        call = lambda: fastrnn.loss_and_grad(self.net, self.x, self.y)  # noqa: E731
+        return nanoseconds(call, batch_size * steps)
+
+
+class LossAndGradCells(Benchmark):
+    """Batches, banks and long sequences, as `benchmarks.peers` measures them beside others."""
+
+    param_names = ("dtype", "job")
+    params = (reduced(1, ["float32", "float64"]), reduced(3, CELLS))
+
+    def setup(self, dtype, job):
+        self.net, self.x, self.y = cell(job, dtype)
         fastrnn.loss_and_grad(self.net, self.x, self.y)
 
+    @named("Loss and gradient of batch, bank and long sequence: a step", LANE_UNIT)
+    def track_loss_and_grad_nanoseconds(self, dtype, job):
+        call = lambda: fastrnn.loss_and_grad(self.net, self.x, self.y)  # noqa: E731
+        return nanoseconds(call, lane_steps(job))
 
-class LossAndGradBudget:
+
+class LossAndGradAtW2(Benchmark):
+    """Whether W2 changes what a step costs: 256 sequences of 1000 steps on one core."""
+
+    param_names = ("log10 |W2|", "sign", "scaled")
+    params = (FEW_DECADES, reduced(1, SIGNS), [False, True])
+
+    def setup(self, decade, sign, scaled):
+        self.net = neuron_of(decade, sign, "float64")
+        self.x, self.y = normal(256, 1000), normal(256, 1000, seed=1)
+        fastrnn.loss_and_grad(self.net, self.x, self.y, workers=1, scaled=scaled)
+
+    @named("Loss and gradient against W2: a step", LANE_UNIT)
+    def track_loss_and_grad_nanoseconds(self, decade, sign, scaled):
+        call = lambda: fastrnn.loss_and_grad(  # noqa: E731
+            self.net, self.x, self.y, workers=1, scaled=scaled
+        )
+        return nanoseconds(call, self.x.size, repeat=31)
+
+
+class Backward(Benchmark):
+    """Gradients for a given upstream one, of 64 sequences of 1000 steps."""
+
+    param_names = ("dtype", "hidden_size")
+    params = (["float32", "float64"], reduced(2, [1, 16, 64]))
+
+    def setup(self, dtype, hidden_size):
+        self.net, self.x, self.dh = net(dtype, hidden_size, 64, 1000)
+        fastrnn.backward(self.net, self.x, self.dh)
+
+    @named("Back-propagation through time: time")
+    def time_backward(self, dtype, hidden_size):
+        fastrnn.backward(self.net, self.x, self.dh)
+
+
+class LossAndGradMemory(Benchmark):
+    """Memory of 64 float32 sequences against their length, here and elsewhere."""
+
+    param_names = ("steps", "library")
+    params = (reduced(3, [1000, 10_000, 100_000, 1_000_000]), ["fastrnn", "PyTorch", "JAX"])
+
+    def setup(self, steps, library):
+        make = neuron_cells.CONTENDERS[library]
+        problem = neuron_cells.Cell("memory", "float32", 1, 64, steps, 0.9)
+        try:
+            _, self.gradient = make(problem)
+            # What the first call loads is none of its memory.
+            make(neuron_cells.Cell("first", "float32", 1, 64, 10, 0.9))[1]()
+        except ImportError as error:
+            raise NotImplementedError("not installed") from error
+
+    @named("Loss and gradient: peak memory")
+    def peakmem_loss_and_grad(self, steps, library):
+        self.gradient()
+
+    @named("Loss and gradient: peak memory of the inputs alone")
+    def peakmem_baseline(self, steps, library):
+        """What the process holds without it."""
+
+
+class LossAndGradBudget(Benchmark):
     """Memory and time under a budget, of inputs some 80 MB large."""
 
-    version = "1"
     param_names = ("memory",)
     params = ([1 << 20, 1 << 23, None],)
 
     def setup(self, memory):
-        self.net = cases.neuron("float32")
-        self.x = cases.normal(1024, 20_000, dtype="float32")
+        self.net = neuron("float32")
+        self.x = normal(1024, 1, dtype="float32").repeat(20_000, axis=1)
+        fastrnn.loss_and_grad(self.net, self.x[:, :1], self.x[:, :1])
 
+    @named("Loss and gradient under a memory budget: time")
     def time_loss_and_grad(self, memory):
         fastrnn.loss_and_grad(self.net, self.x, self.x, memory=memory)
 
+    @named("Loss and gradient under a memory budget: peak memory")
     def peakmem_loss_and_grad(self, memory):
         fastrnn.loss_and_grad(self.net, self.x, self.x, memory=memory)
 
+    @named("Loss and gradient under a memory budget: peak memory of the inputs alone")
     def peakmem_baseline(self, memory):
         """What the process holds without it."""
 
 
-class LossAndGradCells:
-    """The jobs that `benchmarks.peers` measures beside others."""
-
-    version = "1"
-    param_names = ("dtype", "cell")
-    params = (["float32", "float64"], list(cases.CELLS))
-
-    def setup(self, dtype, cell):
-        self.net, self.x, self.y = cases.cell(cell, dtype)
-        fastrnn.loss_and_grad(self.net, self.x, self.y)
-
-    def time_loss_and_grad(self, dtype, cell):
-        fastrnn.loss_and_grad(self.net, self.x, self.y)
-
-    def track_loss_and_grad_nanoseconds(self, dtype, cell):
-        return cases.nanoseconds(lambda: fastrnn.loss_and_grad(self.net, self.x, self.y), cell)
-
-    track_loss_and_grad_nanoseconds.unit = "ns a step and lane"
-
-
-class LossAndGradLayerCells:
-    """Hidden layers of the sizes that `benchmarks.peers` measures beside others."""
-
-    version = "1"
-    param_names = ("dtype", "hidden_size", "batch_size")
-    params = (["float32", "float64"], [4, 16, 64, 256], [1, 64])
-
-    def setup(self, dtype, hidden_size, batch_size):
-        self.cell, self.net, self.x, self.y = cases.layer(dtype, hidden_size, batch_size)
-        fastrnn.loss_and_grad(self.net, self.x, self.y)
-
-    def time_loss_and_grad(self, dtype, hidden_size, batch_size):
-        fastrnn.loss_and_grad(self.net, self.x, self.y)
-
-    def track_loss_and_grad_nanoseconds(self, dtype, hidden_size, batch_size):
-        call = lambda: fastrnn.loss_and_grad(self.net, self.x, self.y)  # noqa: E731
-        return cases.median_seconds(call) / self.cell.lane_steps * 1e9
-
-    track_loss_and_grad_nanoseconds.unit = "ns a step of all sequences"
-
-
-class LossAndGradLayerMemory:
+class LossAndGradLayerMemory(Benchmark):
     """Memory of a training step of 100 hidden units, 64 sequences of 10,000 steps."""
 
-    version = "1"
-
     def setup(self):
-        _, self.net, _, _ = cases.layer("float32", 100, 64)
-        self.x = cases.normal(64, 10_000, dtype="float32")[..., None]
+        self.net, x, y = layer("float32", 100, 64, steps=1)
+        fastrnn.loss_and_grad(self.net, x, y)
+        self.x = x.repeat(10_000, axis=1)
         self.y = self.x.repeat(100, axis=2)
 
+    @named("Loss and gradient of a layer: peak memory")
     def peakmem_loss_and_grad(self):
         fastrnn.loss_and_grad(self.net, self.x, self.y)
 
+    @named("Loss and gradient of a layer: peak memory of the inputs alone")
     def peakmem_baseline(self):
         """What the process holds without it."""

@@ -26,8 +26,8 @@ class Cell:
     batch_size: int
     steps: int
     w2: float | None
-    goal_forward: float
-    goal_gradient: float
+    goal_forward: float = 1
+    goal_gradient: float = 1
 
     @property
     def lane_steps(self):

@@ -25,6 +25,7 @@ PAUSE = 0.05
 # Seconds of a first call after which a contender is not called again: the figure is that call's.
 PATIENCE = 1.0
 OWN = ("fastrnn", "fastrnn, time first")
+KINDS = ("forward", "gradient")
 
 
 def seconds(call):
@@ -33,7 +34,7 @@ def seconds(call):
     return time.perf_counter() - began
 
 
-def measure(cell, contenders, rounds):
+def measure(cell, contenders, rounds, kinds=KINDS):
     """Median nanoseconds a step and lane: {"forward": {peer: ns}, "gradient": {peer: ns}}."""
     calls, missing = {}, []
     for name, make in contenders.items():
@@ -45,7 +46,8 @@ def measure(cell, contenders, rounds):
         if made is not None:
             calls[name] = made
     result = {"cell": cell.name, "missing": missing, **asdict(cell)}
-    for index, kind in enumerate(("forward", "gradient")):
+    for kind in kinds:
+        index = KINDS.index(kind)
         chosen = {name: made[index] for name, made in calls.items() if made[index] is not None}
         times = {}
         for name, call in chosen.items():
@@ -99,7 +101,7 @@ def main():
         result = measure(*job, rounds)
         results.append(result)
         if not arguments.json:
-            for kind in ("forward", "gradient"):
+            for kind in KINDS:
                 print(line(result, kind), flush=True)
     machine = {"multiply": ceilings.multiply()} if arguments.grid else ceilings.measure()
     if arguments.json:

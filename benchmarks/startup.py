@@ -1,29 +1,34 @@
-"""What a new process pays: the import, and the first call with compiled kernels in the cache."""
+"""What a new process pays: the import, and the first call with and without kernels in the cache."""
 
 import fastrnn
 
+from .cases import Benchmark, named
 
-class Import:
-    version = "1"
 
+class Import(Benchmark):
+    @named("import fastrnn")
     def timeraw_import_fastrnn(self):
         return "import fastrnn"
 
+    @named("import numpy, for comparison")
     def timeraw_import_numpy(self):
         return "import numpy"
 
 
-class FirstCall:
-    version = "1"
+class FirstCall(Benchmark):
+    # A call of seconds, one of them a process.
+    rounds, repeat = 1, 2
 
     def setup(self):
         fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])
 
+    @named("First call, kernels in the cache")
     def timeraw_first_forward(self):
         return "import fastrnn; fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])"
 
+    @named("First call, nothing in the cache")
     def timeraw_first_forward_cold(self):
-        """With nothing in the cache: all is compiled."""
+        """All is compiled."""
         return """
 import os, tempfile
 with tempfile.TemporaryDirectory() as folder:

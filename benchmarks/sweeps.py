@@ -1,6 +1,6 @@
 """What a sweep costs beside its kernels, and whether its memory follows the task.
 
-``python -m benchmarks.sweeps`` prints both. Kernels are what the engine does, by the processor
+``python -m benchmarks.sweeps`` prints both, asv times a small sweep. Kernels are what the engine does, by the processor
 time of its threads.
 """
 
@@ -17,9 +17,30 @@ import fastrnn
 from fastrnn import engine
 from fastrnn.threads import available_cores
 
+from .cases import Benchmark, named
+
 OVERHEAD = (("float32", ("last",)), ("float64", ("last",)), ("float32", ("loss", "gradient")))
 MEMORY = ((200, 50), (4000, 50), (8000, 500))
 WARM_UP = 100
+
+
+class Sweep(Benchmark):
+    """Loss and gradient of 100 neurons over 10 sequences of 1000 steps, stored."""
+
+    def setup(self):
+        try:
+            import zarr  # noqa: F401
+        except ImportError as error:
+            raise NotImplementedError("not installed") from error
+        x = np.random.default_rng(0).standard_normal((10, 1000))
+        given = {"w2": np.linspace(0.1, 2, 100), "keep": ("loss", "gradient"), "y": "next"}
+        self.sweep = fastrnn.Sweep(x, **given)
+        self.time_sweep()
+
+    @named("Sweep into a store: time")
+    def time_sweep(self):
+        with tempfile.TemporaryDirectory() as out:
+            self.sweep.run(out)
 
 
 def overhead(dtype, keep):

@@ -1,8 +1,10 @@
 """Every benchmark runs once, and calls what its name says."""
 
+import functools
 import importlib
 import inspect
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,25 @@ import numpy as np
 import pytest
 
 import fastrnn
-from benchmarks import extremes
+import fastrnn.accuracy
+from benchmarks import cases, exact, extremes, machine, others
 
-MODULES = ("accuracy", "forward", "gradient", "influence", "startup")
+MODULES = (
+    "accuracy",
+    "diagnosis",
+    "forward",
+    "gradient",
+    "machine",
+    "others",
+    "startup",
+    "sweeps",
+)
+KINDS = ("time", "timeraw", "peakmem", "track")
+# What a benchmark may be named after, and where that is called.
+VERBS = {name: (fastrnn, name) for name in fastrnn.__all__ if name.islower()} | {
+    "accuracy": (fastrnn.accuracy, "measure"),
+    "sweep": (fastrnn.Sweep, "run"),
+}
 
 
 def benchmarks():
@@ -23,47 +41,129 @@ def benchmarks():
             if case.__module__ == module.__name__:
                 for method in dir(case):
                     kind, _, what = method.partition("_")
-                    if kind in ("time", "timeraw", "peakmem", "track"):
+                    if kind in KINDS:
                         yield pytest.param(case, kind, what, id=f"{case.__name__}.{method}")
 
 
-@pytest.mark.parametrize(("case", "kind", "what"), list(benchmarks()))
-def test_benchmark(case, kind, what, monkeypatch):
-    parameters = list(itertools.product(*getattr(case, "params", ())))
-    errors = getattr(case, "unit", None) == "rounding units"
+ALL = list(benchmarks())
+
+
+def note_calls(patch, calls):
+    """Have each verb append its name to ``calls``."""
+
+    def noting(name, real):
+        return lambda *args, **options: (calls.append(name), real(*args, **options))[1]
+
+    for name, (home, attribute) in VERBS.items():
+        patch.setattr(home, attribute, noting(name, getattr(home, attribute)))
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Names of verbs, as benchmarks call them."""
+    calls = []
+    note_calls(monkeypatch, calls)
+    return calls
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """The smallest jobs beside those of others."""
+    neuron = machine.neuron_cells.Cell("small", "float32", 1, 2, 10, 0.9)
+    layer = machine.layer_cells.Cell("float32", 2, 1)
+    monkeypatch.setattr(machine.layer_cells, "MOST_STEPS", 64)
+    monkeypatch.setattr(machine.peers, "PAUSE", 0)
+    monkeypatch.setattr(machine.peers, "TURN", 0)
+    for job, (_, contenders) in machine.JOBS.items():
+        cell = neuron if job.startswith("neuron") else layer
+        monkeypatch.setitem(machine.JOBS, job, (cell, contenders))
+
+
+@pytest.mark.parametrize(("case", "kind", "what"), ALL)
+def test_benchmark(case, kind, what, called):
+    choices = itertools.product(*getattr(case, "params", ()))
     # Errors are told of by other tests too; here by some of their parameters.
-    for chosen in parameters[::7] if errors else parameters[:1]:
-        run_once(case, kind, what, chosen, monkeypatch)
+    errors = getattr(getattr(case, f"{kind}_{what}"), "unit", None) == "rounding units"
+    for parameters in itertools.islice(choices, 0, None if errors else 1, 9):
+        run_once(case, kind, what, parameters, called)
 
 
-def run_once(case, kind, what, parameters, monkeypatch):
+def run_once(case, kind, what, parameters, called):
     instance = case()
+    verb = next((name for name in VERBS if what.startswith(name)), None)
+    if hasattr(instance, "setup_cache"):
+        kept, calls = setup_cache(case)
+        parameters = (kept, *parameters)
+        called += calls
     if hasattr(instance, "setup"):
         try:
             instance.setup(*parameters)
         except NotImplementedError:  # asv's word for: not with these
             return
-    verb = next((name for name in fastrnn.__all__ if what.startswith(name)), None)
-    called = []
-    if verb is not None:
-        real = getattr(fastrnn, verb)
-        monkeypatch.setattr(
-            fastrnn, verb, lambda *args, **options: (called.append(verb), real(*args, **options))[1]
-        )
+        if not hasattr(instance, "setup_cache"):
+            called.clear()
     result = getattr(instance, f"{kind}_{what}")(*parameters)
     if kind == "timeraw":
+        assert verb is None
         subprocess.run([sys.executable, "-c", result], check=True)
+        assert f"fastrnn.{what.split('_')[1]}(" in result or what.startswith("import")
     elif kind == "track":
         assert verb in called
         assert 0 <= result < np.inf
-        assert result <= 8 or getattr(case, "unit", None) != "rounding units"
-    elif what != "baseline":
-        assert called == [verb]
+        unit = getattr(case, f"{kind}_{what}").unit
+        assert result <= {"rounding units": 8, "ULP": 4, "%": 100}.get(unit, np.inf)
+    elif what == "baseline":
+        assert called == []
+    else:
+        assert set(called) == {verb}
 
 
-def test_versions_are_fixed():
-    for parameter in benchmarks():
-        assert parameter.values[0].version == "1"
+@functools.cache
+def setup_cache(case):
+    """What a class keeps for all its benchmarks, and the verbs that it called for that."""
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        note_calls(patch, calls)
+        return case().setup_cache(), calls
+
+
+def test_names_are_the_dashboards_and_versions_are_fixed():
+    names = []
+    for case, kind, what in (parameter.values for parameter in ALL):
+        benchmark = getattr(case, f"{kind}_{what}")
+        names.append(benchmark.pretty_name)
+        assert case.version == "1"
+        assert kind != "track" or benchmark.unit
+    assert len(set(names)) == len(names)
+
+
+def test_a_commit_has_kernels_of_its_own(tmp_path):
+    environment = os.environ | {"ASV_COMMIT": "abc", "ASV_ENV_DIR": str(tmp_path)}
+    code = "import benchmarks; from fastrnn.kernels.jit import cache_folder; print(cache_folder())"
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", code]
+    folder = subprocess.check_output(command, env=environment, cwd=root, text=True)
+    assert Path(folder.strip()) == tmp_path.resolve() / "kernels" / "abc"
+
+
+@pytest.mark.parametrize(
+    ("answer", "lost"), [(0.5, 0), (0.50005, 12), (0.0, 16), (-0.5, 16), (np.nan, 16), (np.inf, 16)]
+)
+def test_digits_lost(answer, lost):
+    with exact.mp.workdps(exact.DIGITS):
+        assert round(others.digits_lost(answer, exact.mp.mpf(0.5))) == lost
+
+
+def test_fastrnn_has_lost_no_answer():
+    for name in ("decades_lost", "not_finite", "without_answer"):
+        case = others.InfluenceRange()
+        case.setup("fastrnn")
+        assert getattr(case, f"track_influence_{name}")("fastrnn") == 0
+
+
+def test_weights_are_decades_apart():
+    assert cases.weight(-300, "-") == -1e-300
+    assert cases.weight(300) == 1e300
 
 
 def test_the_table_of_extremes_is_right(monkeypatch):

@@ -1,0 +1,116 @@
+"""What fastrnn, PyTorch and JAX answer to the same question: how much of x_1 reaches h_100?
+
+All in float64. A weight W2 is a net of one bank, so that each library is asked once.
+"""
+
+import mpmath as mp
+import numpy as np
+
+import fastrnn
+
+from . import cases, exact, extremes
+from .cases import DECADES, SIGNS, Benchmark, named
+
+STEPS = 100
+# Significant digits of a float64.
+DIGITS = 16.0
+# Right: as many digits as one reads off a graph or a table, and some more.
+RIGHT = 1e-6
+# Powers of ten, each a net, in which libraries are asked whether they are right.
+RANGE = np.arange(-300, 301)
+
+
+def digits_lost(answer, true):
+    """Of 16, of a number or, where it has more, of its logarithm.
+
+    Where |W2| is very large, a number's own digits are those of a rounding of z_t: then its
+    logarithm is what can be known. 0, inf and NaN have lost all of either.
+    """
+    ours = exact.number(answer) if isinstance(answer, fastrnn.Scaled) else mp.mpf(float(answer))
+    if not mp.isfinite(ours) or ours == 0 or (ours > 0) != (true > 0):
+        return DIGITS
+    log = mp.log(abs(true))
+    errors = abs(ours / true - 1), abs(mp.log(abs(ours)) / log - 1)
+    return max(0.0, min(DIGITS, float(mp.log10(min(errors) + mp.mpf(10) ** -DIGITS)) + DIGITS))
+
+
+def bank(activation, weights):
+    """Neurons of several W2, and their inputs."""
+    return extremes.problem(activation, np.asarray(weights, np.float64), STEPS)
+
+
+class InfluenceAtW2(Benchmark):
+    """Digits of d h_100 / d x_1 that are lost, of 16."""
+
+    param_names = ("log10 |W2|", "sign", "activation", "library")
+    params = (DECADES, SIGNS, ["identity", "tanh"], list(extremes.LIBRARIES))
+
+    def setup_cache(self):
+        """Lost digits, as {(decade, sign, activation, library): digits}."""
+        places = [(decade, sign) for sign in SIGNS for decade in DECADES]
+        found = {}
+        for activation in self.params[2]:
+            net, x = bank(activation, [cases.weight(*place) for place in places])
+            with mp.workdps(exact.DIGITS):
+                one = [extremes.problem(activation, w2, STEPS)[0] for w2 in net.w2]
+                truths = [extremes.truth(each, x) for each in one]
+                for library, ask in extremes.LIBRARIES.items():
+                    if (answers := ask(net, x)) is None:
+                        continue
+                    for place, answer, true in zip(places, answers, truths, strict=True):
+                        found[(*place, activation, library)] = digits_lost(answer[0], true)
+        return found
+
+    def setup(self, found, *place):
+        if place not in found:
+            raise NotImplementedError("not installed")
+
+    @named("Influence of x_1 by W2: digits lost", "digits")
+    def track_influence_digits_lost(self, found, *place):
+        return found[place]
+
+
+class InfluenceRange(Benchmark):
+    """How much of the range of W2, 1e-300 to 1e300, a library has answers for."""
+
+    param_names = ("library",)
+    params = (list(extremes.LIBRARIES),)
+
+    def setup(self, library):
+        self.net, self.x = bank("identity", 10.0**RANGE)
+        self.answers = extremes.LIBRARIES[library](self.net, self.x)
+        if self.answers is None:
+            raise NotImplementedError("not installed")
+
+    def answer(self, library):
+        return extremes.LIBRARIES[library](self.net, self.x)
+
+    @named("Influence of x_1: decades of W2 without a right answer, of 600", "decades")
+    def track_influence_decades_lost(self, library):
+        answers = self.answer(library)
+        with mp.workdps(exact.DIGITS):
+            most = RIGHT * 10**DIGITS
+            wrong = [
+                10 ** digits_lost(answer[0], self.true(w2)) > most
+                for answer, w2 in zip(answers, self.net.w2, strict=True)
+            ]
+        return sum(wrong)
+
+    def true(self, w2):
+        return mp.mpf(float(self.net.w1)) * mp.mpf(float(w2)) ** (STEPS - 1)
+
+    @named("Influence of all inputs: answers that are inf or NaN", "%")
+    def track_influence_not_finite(self, library):
+        return 100 * float(np.mean(~self.finite(self.answer(library))))
+
+    @named("Influence of all inputs: answers that are 0, inf or NaN", "%")
+    def track_influence_without_answer(self, library):
+        answers = self.answer(library)
+        size = answers.mantissa if isinstance(answers, fastrnn.Scaled) else answers
+        return 100 * float(np.mean(~(self.finite(answers) & (size != 0))))
+
+    @staticmethod
+    def finite(answers):
+        if isinstance(answers, fastrnn.Scaled):
+            return np.isfinite(answers.mantissa) & np.isfinite(answers.exponent)
+        return np.isfinite(answers)
