@@ -1,7 +1,7 @@
 """What a sweep costs beside its kernels, and whether its memory follows the task.
 
-``python -m benchmarks.sweeps`` prints both, asv times a small sweep. Kernels are what the engine does, by the processor
-time of its threads.
+``python -m benchmarks.sweeps`` prints both; asv times a small sweep. Kernels are what the engine
+does, by the processor time of its threads.
 """
 
 import resource
