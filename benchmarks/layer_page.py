@@ -7,8 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-from matplotlib import pyplot as plt
-
 DOCS = Path(__file__).parents[1] / "docs"
 KINDS = {"forward": "forward", "gradient": "forward and gradient"}
 # Okabe and Ito's colours, which all eyes tell apart, for batch sizes.
@@ -18,6 +16,8 @@ MARKERS = {1: "o", 16: "s", 64: "^", 256: "D"}
 
 def draw(cells, path):
     """Times as fast as the best peer, against H."""
+    from matplotlib import pyplot as plt  # not in the environments of asv, which imports all here
+
     dtypes = list(dict.fromkeys(cell["dtype"] for cell in cells))
     figure, axes = plt.subplots(
         2, len(dtypes), figsize=(9, 6.5), sharex=True, sharey=True, squeeze=False,

@@ -148,6 +148,19 @@ def test_a_commit_has_kernels_of_its_own(tmp_path):
     assert Path(folder.strip()) == tmp_path.resolve() / "kernels" / "abc"
 
 
+def test_asv_can_import_all_files_in_its_environments():
+    root = Path(__file__).parents[1]
+    names = sorted(path.stem for path in (root / "benchmarks").glob("*.py"))
+    code = """
+import importlib, sys
+for absent in ("asv", "jax", "matplotlib", "onnx", "onnxruntime", "scipy", "torch", "xarray", "zarr"):
+    sys.modules[absent] = None
+for name in sys.argv[1:]:
+    importlib.import_module(f"benchmarks.{name}")
+"""
+    subprocess.run([sys.executable, "-c", code, *names], check=True, cwd=root)
+
+
 @pytest.mark.parametrize(
     ("answer", "lost"), [(0.5, 0), (0.50005, 12), (0.0, 16), (-0.5, 16), (np.nan, 16), (np.inf, 16)]
 )
