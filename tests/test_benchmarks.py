@@ -5,6 +5,7 @@ import importlib
 import inspect
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,26 +140,35 @@ def test_names_are_the_dashboards_and_versions_are_fixed():
     assert len(set(names)) == len(names)
 
 
-def test_a_commit_has_kernels_of_its_own(tmp_path):
-    environment = os.environ | {"ASV_COMMIT": "abc", "ASV_ENV_DIR": str(tmp_path)}
+def test_commits_that_compile_other_sources_have_kernels_of_their_own(tmp_path):
+    package, root = Path(fastrnn.__file__).parent, Path(__file__).parents[1]
     code = "import benchmarks; from fastrnn.kernels.jit import cache_folder; print(cache_folder())"
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "-c", code]
-    folder = subprocess.check_output(command, env=environment, cwd=root, text=True)
-    assert Path(folder.strip()) == tmp_path.resolve() / "kernels" / "abc"
+    folders = []
+    for edit in ("", "# another commit"):
+        commit = tmp_path / f"commit{len(folders)}"
+        shutil.copytree(package, commit / "fastrnn", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(root / "benchmarks", commit / "benchmarks")
+        with open(commit / "fastrnn" / "kernels" / "sums.py", "a") as file:
+            file.write(edit)
+        environment = os.environ | {"ASV_ENV_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", code]
+        printed = subprocess.check_output(command, env=environment, cwd=commit, text=True)
+        folders.append(Path(printed.strip()))
+    assert len(set(folders)) == 2
+    assert {folder.parent for folder in folders} == {(tmp_path / "kernels").resolve()}
 
 
 def test_asv_can_import_all_files_in_its_environments():
     root = Path(__file__).parents[1]
-    names = sorted(path.stem for path in (root / "benchmarks").glob("*.py"))
+    modules = sorted(path.stem for path in (root / "benchmarks").glob("*.py"))
     code = """
 import importlib, sys
-for absent in ("asv", "jax", "matplotlib", "onnx", "onnxruntime", "scipy", "torch", "xarray", "zarr"):
+for absent in ("asv", "jax", "matplotlib", "onnxruntime", "pytest", "torch", "xarray", "zarr"):
     sys.modules[absent] = None
-for name in sys.argv[1:]:
-    importlib.import_module(f"benchmarks.{name}")
+for module in sys.argv[1:]:
+    importlib.import_module(f"benchmarks.{module}")
 """
-    subprocess.run([sys.executable, "-c", code, *names], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", code, *modules], check=True, cwd=root)
 
 
 @pytest.mark.parametrize(
