@@ -10,7 +10,7 @@ import fastrnn.accuracy
 from fastrnn.kernels import ACTIVATIONS
 
 from . import cases, exact
-from .cases import DECADES, SIGNS, Benchmark, named, reduced
+from .cases import SIGNS, SIZES, Benchmark, named, reduced
 
 WEIGHTS = ("w1", "w2", "b")
 DTYPES = ["float32", "float64"]
@@ -74,12 +74,12 @@ class Activations(Benchmark):
 class GradientError(Benchmark):
     """Of all gradients of the last state, as Scaled, over 20 steps, along the computed states."""
 
-    param_names = ("log10 |W2|", "sign", "activation", "dtype")
-    params = (DECADES, SIGNS, reduced(1, ["tanh", *sorted(set(ACTIVATIONS) - {"tanh"})]), DTYPES)
+    param_names = ("|W2|", "sign", "activation", "dtype")
+    params = (SIZES, SIGNS, reduced(1, ["tanh", *sorted(set(ACTIVATIONS) - {"tanh"})]), DTYPES)
     steps = 20
 
-    def setup(self, decade, sign, activation, dtype):
-        self.prepare(cases.neuron_of(decade, sign, dtype, activation), dtype)
+    def setup(self, size, sign, activation, dtype):
+        self.prepare(cases.neuron_of(size, sign, dtype, activation), dtype)
 
     def prepare(self, net, dtype):
         self.net, self.x = net, cases.normal(self.steps, dtype=dtype)

@@ -13,9 +13,10 @@ from . import layer_cells
 # With the environment variable FASTRNN_BENCHMARKS=full all parameters are measured.
 FULL = os.environ.get("FASTRNN_BENCHMARKS") == "full"
 
-# log10 |W2|: asv's axes are linear. The first one is the one that tests run.
+# Magnitudes of W2, as text: asv's axes are linear, but such parameters lie side by side.
 DECADES = [-300, -100, -30, -10, -3, -1, -0.3, -0.1, 0, 0.1, 0.3, 1, 3, 10, 30, 100, 300]
-FEW_DECADES = DECADES if FULL else [-300, -3, -0.1, 0, 0.3, 3, 300]
+SIZES = [f"10^{decades:g}" for decades in DECADES]
+FEW_SIZES = SIZES if FULL else [f"10^{decades:g}" for decades in (-300, -3, -0.1, 0, 0.3, 3, 300)]
 SIGNS = ["+", "-"]
 # float32 holds none beyond.
 FLOAT32_DECADES = 30
@@ -57,9 +58,14 @@ class Benchmark:
     rounds, repeat, sample_time, warmup_time = 2, (2, 6, 0.5), 0.02, 0.02
 
 
-def weight(decade, sign="+"):
-    """W2 of a sign and a number of decades."""
-    return float(f"{sign}1") * 10.0**decade
+def decades(size):
+    """log10 of one of SIZES."""
+    return float(size.removeprefix("10^"))
+
+
+def weight(size, sign="+"):
+    """W2 of a magnitude and a sign."""
+    return float(f"{sign}1") * 10.0 ** decades(size)
 
 
 def neuron(dtype, w2=0.9, activation="tanh"):
@@ -67,11 +73,11 @@ def neuron(dtype, w2=0.9, activation="tanh"):
     return fastrnn.RNN(one(0.5), one(w2), one(0.1), activation=activation)
 
 
-def neuron_of(decade, sign, dtype, activation="tanh"):
+def neuron_of(size, sign, dtype, activation="tanh"):
     """A neuron of an extreme W2, if its type holds it."""
-    if dtype == "float32" and abs(decade) > FLOAT32_DECADES:
+    if dtype == "float32" and abs(decades(size)) > FLOAT32_DECADES:
         raise NotImplementedError("no float32")
-    return neuron(dtype, weight(decade, sign), activation)
+    return neuron(dtype, weight(size, sign), activation)
 
 
 def normal(*shape, dtype="float64", seed=0):

@@ -2,21 +2,21 @@
 
 import fastrnn
 
-from .cases import FEW_DECADES, Benchmark, named, net, neuron, neuron_of, normal
+from .cases import FEW_SIZES, Benchmark, named, net, neuron, neuron_of, normal
 
 
 class Influence(Benchmark):
     """Influence of every input on the last prediction, of 64 sequences of 1000 steps."""
 
-    param_names = ("log10 |W2|",)
-    params = (FEW_DECADES,)
+    param_names = ("|W2|",)
+    params = (FEW_SIZES,)
 
-    def setup(self, decade):
-        self.net, self.x = neuron_of(decade, "+", "float64"), normal(64, 1000)
+    def setup(self, size):
+        self.net, self.x = neuron_of(size, "+", "float64"), normal(64, 1000)
         fastrnn.influence(self.net, self.x)
 
     @named("Influence of each input: time")
-    def time_influence(self, decade):
+    def time_influence(self, size):
         fastrnn.influence(self.net, self.x)
 
 

@@ -6,7 +6,7 @@ import fastrnn
 
 from .cases import (
     CELLS,
-    FEW_DECADES,
+    FEW_SIZES,
     SIGNS,
     Benchmark,
     cell,
@@ -62,11 +62,11 @@ class ForwardCells(Benchmark):
 class ForwardAtW2(Benchmark):
     """Whether W2 changes what a step costs: 256 sequences of 1000 steps on one core."""
 
-    param_names = ("log10 |W2|", "sign", "dtype")
-    params = (FEW_DECADES, reduced(1, SIGNS), ["float32", "float64"])
+    param_names = ("|W2|", "sign", "dtype")
+    params = (FEW_SIZES, reduced(1, SIGNS), ["float32", "float64"])
 
-    def setup(self, decade, sign, dtype):
-        self.net = neuron_of(decade, sign, dtype)
+    def setup(self, size, sign, dtype):
+        self.net = neuron_of(size, sign, dtype)
         self.x = normal(256, 1000, dtype=dtype)
         fastrnn.forward(self.net, self.x, workers=1)
 

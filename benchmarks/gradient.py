@@ -5,7 +5,7 @@ import fastrnn
 from . import neuron_cells
 from .cases import (
     CELLS,
-    FEW_DECADES,
+    FEW_SIZES,
     SIGNS,
     Benchmark,
     cell,
@@ -63,16 +63,16 @@ class LossAndGradCells(Benchmark):
 class LossAndGradAtW2(Benchmark):
     """Whether W2 changes what a step costs: 256 sequences of 1000 steps on one core."""
 
-    param_names = ("log10 |W2|", "sign", "scaled")
-    params = (FEW_DECADES, reduced(1, SIGNS), [False, True])
+    param_names = ("|W2|", "sign", "scaled")
+    params = (FEW_SIZES, reduced(1, SIGNS), [False, True])
 
-    def setup(self, decade, sign, scaled):
-        self.net = neuron_of(decade, sign, "float64")
+    def setup(self, size, sign, scaled):
+        self.net = neuron_of(size, sign, "float64")
         self.x, self.y = normal(256, 1000), normal(256, 1000, seed=1)
         fastrnn.loss_and_grad(self.net, self.x, self.y, workers=1, scaled=scaled)
 
     @named("Loss and gradient against W2: a step", LANE_UNIT)
-    def track_loss_and_grad_nanoseconds(self, decade, sign, scaled):
+    def track_loss_and_grad_nanoseconds(self, size, sign, scaled):
         call = lambda: fastrnn.loss_and_grad(  # noqa: E731
             self.net, self.x, self.y, workers=1, scaled=scaled
         )

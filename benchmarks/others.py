@@ -9,7 +9,7 @@ import numpy as np
 import fastrnn
 
 from . import cases, exact, extremes
-from .cases import DECADES, SIGNS, Benchmark, named
+from .cases import SIGNS, SIZES, Benchmark, named
 
 STEPS = 100
 # Significant digits of a float64.
@@ -42,12 +42,12 @@ def bank(activation, weights):
 class InfluenceAtW2(Benchmark):
     """Digits of d h_100 / d x_1 that are lost, of 16."""
 
-    param_names = ("log10 |W2|", "sign", "activation", "library")
-    params = (DECADES, SIGNS, ["identity", "tanh"], list(extremes.LIBRARIES))
+    param_names = ("|W2|", "sign", "activation", "library")
+    params = (SIZES, SIGNS, ["identity", "tanh"], list(extremes.LIBRARIES))
 
     def setup_cache(self):
-        """Lost digits, as {(decade, sign, activation, library): digits}."""
-        places = [(decade, sign) for sign in SIGNS for decade in DECADES]
+        """Lost digits, as {(size, sign, activation, library): digits}."""
+        places = [(size, sign) for sign in SIGNS for size in SIZES]
         found = {}
         for activation in self.params[2]:
             net, x = bank(activation, [cases.weight(*place) for place in places])

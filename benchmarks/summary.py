@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .cases import decades
+
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCS = ROOT / ".asv" / "results", ROOT / "docs"
 # Okabe and Ito's colours, which all eyes tell apart.
@@ -68,6 +70,7 @@ def line(found, chosen):
     """Points (first parameter, value) where the other parameters are as chosen; the worst."""
     points = {}
     for (first, *rest), value in found.items():
+        first = decades(first) if isinstance(first, str) else first
         if all(want in (None, have) for want, have in zip(chosen, rest, strict=True)):
             points[first] = max(value, points.get(first, value))
     return sorted(points), [points[first] for first in sorted(points)]

@@ -184,9 +184,10 @@ def test_fastrnn_has_lost_no_answer():
     assert kept["fastrnn"] == (0, 0, 0)
 
 
-def test_weights_are_decades_apart():
-    assert cases.weight(-300, "-") == -1e-300
-    assert cases.weight(300) == 1e300
+def test_sizes_of_w2():
+    assert cases.weight("10^-300", "-") == -1e-300
+    assert cases.weight("10^0.3") == 10**0.3
+    assert set(cases.FEW_SIZES) <= set(cases.SIZES)
 
 
 def test_the_table_of_extremes_is_right(monkeypatch):
