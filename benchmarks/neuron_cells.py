@@ -35,7 +35,7 @@ class Cell:
 
     def problem(self):
         rng = np.random.default_rng(0)
-        x, y = (rng.standard_normal((self.batch_size, self.steps)).astype(self.dtype) for _ in "xy")
+        x, y = (rng.standard_normal((self.batch_size, self.steps), dtype=self.dtype) for _ in "xy")
         w2 = np.linspace(-1.5, 1.5, self.nets) if self.w2 is None else np.full(self.nets, self.w2)
         return x, y, w2.astype(self.dtype)
 

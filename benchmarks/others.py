@@ -100,7 +100,7 @@ class InfluenceRange(Benchmark):
         if library not in found:
             raise NotImplementedError("not installed")
 
-    @named("Influence of x_1: decades of W2 without a right answer, of 600", "decades")
+    @named("Influence of x_1: decades of W2 without a right answer, of 601", "decades")
     def track_influence_decades_lost(self, found, library):
         return found[library][0]
 

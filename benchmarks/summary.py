@@ -155,10 +155,13 @@ def draw_history(results, figure):
         for job in ("1024 sequences", "256 nets, 16 sequences"):
             times = [values(r, name).get(("float32", job), float("nan")) for r in results.values()]
             speed.plot(at, times, "o-", ms=4, color=next(colours), label=f"{kind}, {job}")
+    # Commits are compared by what all of them measured.
+    errors = [values(result, GRADIENT_ERROR) for result in results.values()]
+    common = set.intersection(*(set(found) for found in errors if found))
     for dtype, colour in zip(("float32", "float64"), OTHER_COLOURS, strict=False):
         worst = [
-            max(line(values(r, GRADIENT_ERROR), (None, None, dtype))[1], default=float("nan"))
-            for r in results.values()
+            max((found[p] for p in common if found and p[-1] == dtype), default=float("nan"))
+            for found in errors
         ]
         error.plot(at, worst, "o-", ms=4, color=colour, label=dtype)
     error.axhline(8, color="black", lw=1, ls="--", label="promise: 8")
@@ -183,7 +186,7 @@ def range_table(result):
     yield "| | fastrnn | PyTorch | JAX |"
     yield "|---|---|---|---|"
     rows = {
-        "decades of W2, of 600, without a right answer": ("decades_lost", "{:.0f}"),
+        "decades of W2 without a right answer, of 601": ("decades_lost", "{:.0f}"),
         "of all answers inf or NaN": ("not_finite", "{:.1f} %"),
         "of all answers 0, inf or NaN": ("without_answer", "{:.1f} %"),
     }
@@ -219,8 +222,9 @@ def page(results):
         "",
         f"Made by `python -m benchmarks.summary` of commit {newest.commit_hash[:7]} and "
         f"{len(results) - 1} before it, on {machine.get('num_cpu')} cores of "
-        f"{machine.get('cpu')} with Python {machine.get('python')}. "
-        "The machine was shared: times are noisy, errors are not. "
+        f"{machine.get('cpu')}. "
+        "The machine was shared and busy: times are noisy, some by more than twice; errors are "
+        "not. "
         "`asv publish && asv preview` shows every benchmark and commit.",
         "",
         "## Accuracy at extreme W2",
@@ -241,7 +245,8 @@ def page(results):
         "",
         "## Speed",
         "",
-        "256 sequences of 1000 steps, one core. Between the slowest and the fastest W2: "
+        "256 sequences of 1000 steps, one core, the fastest of 50 calls. Between the slowest and "
+        "the fastest W2: "
         f"{flatness(newest, FORWARD_AT_W2, (None, 'float32'))} (forward, float32), "
         f"{flatness(newest, FORWARD_AT_W2, (None, 'float64'))} (forward, float64), "
         f"{flatness(newest, GRADIENT_AT_W2, (None, False))} (loss and gradient), "
@@ -253,9 +258,9 @@ def page(results):
         "## Memory",
         "",
         "Peak memory of the loss and gradient of a neuron over 64 float32 sequences of T steps, "
-        "above that of the process with its inputs. fastrnn stores no trajectory. PyTorch and JAX "
-        "compile or set up in the call too; what their first call of a small job loads is not "
-        "counted.",
+        "above the peak of making its inputs. fastrnn stores no trajectory. PyTorch's and JAX's "
+        "inputs are laid out anew, so that some of their memory is hidden by that peak; what a "
+        "first call of a small job loads is not counted.",
         "",
         "![Memory above the inputs against T](dashboard-memory.png)",
         "",
