@@ -74,7 +74,7 @@ class Activations(Benchmark):
 class GradientError(Benchmark):
     """Of all gradients of the last state, as Scaled, over 20 steps, along the computed states."""
 
-    param_names = ("|W2|", "sign", "activation", "dtype")
+    param_names = ("log10 |W2|", "sign", "activation", "dtype")
     params = (SIZES, SIGNS, reduced(1, ["tanh", *sorted(set(ACTIVATIONS) - {"tanh"})]), DTYPES)
     steps = 20
 

@@ -8,7 +8,7 @@ from .cases import FEW_SIZES, Benchmark, named, net, neuron, neuron_of, normal
 class Influence(Benchmark):
     """Influence of every input on the last prediction, of 64 sequences of 1000 steps."""
 
-    param_names = ("|W2|",)
+    param_names = ("log10 |W2|",)
     params = (FEW_SIZES,)
 
     def setup(self, size):

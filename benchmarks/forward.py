@@ -65,7 +65,7 @@ class ForwardAtW2(Benchmark):
     The fastest of many calls: what the machine does besides is no matter of W2.
     """
 
-    param_names = ("|W2|", "sign", "dtype")
+    param_names = ("log10 |W2|", "sign", "dtype")
     params = (FEW_SIZES, reduced(1, SIGNS), ["float32", "float64"])
 
     def setup(self, size, sign, dtype):

@@ -66,7 +66,7 @@ class LossAndGradAtW2(Benchmark):
     The fastest of many calls: what the machine does besides is no matter of W2.
     """
 
-    param_names = ("|W2|", "sign", "scaled")
+    param_names = ("log10 |W2|", "sign", "scaled")
     params = (FEW_SIZES, reduced(1, SIGNS), [False, True])
 
     def setup(self, size, sign, scaled):

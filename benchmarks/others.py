@@ -42,7 +42,7 @@ def bank(activation, weights):
 class InfluenceAtW2(Benchmark):
     """Digits of d h_100 / d x_1 that are lost, of 16."""
 
-    param_names = ("|W2|", "sign", "activation", "library")
+    param_names = ("log10 |W2|", "sign", "activation", "library")
     params = (SIZES, SIGNS, ["identity", "tanh"], list(extremes.LIBRARIES))
 
     def setup_cache(self):

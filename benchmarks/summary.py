@@ -11,8 +11,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .cases import decades
-
 ROOT = Path(__file__).parents[1]
 RESULTS, DOCS = ROOT / ".asv" / "results", ROOT / "docs"
 # Okabe and Ito's colours, which all eyes tell apart.
@@ -70,7 +68,6 @@ def line(found, chosen):
     """Points (first parameter, value) where the other parameters are as chosen; the worst."""
     points = {}
     for (first, *rest), value in found.items():
-        first = decades(first) if isinstance(first, str) else first
         if all(want in (None, have) for want, have in zip(chosen, rest, strict=True)):
             points[first] = max(value, points.get(first, value))
     return sorted(points), [points[first] for first in sorted(points)]
@@ -224,7 +221,7 @@ def page(results):
         f"{len(results) - 1} before it, on {machine.get('num_cpu')} cores of "
         f"{machine.get('cpu')}. "
         "The machine was shared and busy: times are noisy, some by more than twice; errors are "
-        "not. "
+        "not, and the scatter of the history is the machine's: its commits compile the same kernels. "
         "`asv publish && asv preview` shows every benchmark and commit.",
         "",
         "## Accuracy at extreme W2",

@@ -185,8 +185,8 @@ def test_fastrnn_has_lost_no_answer():
 
 
 def test_sizes_of_w2():
-    assert cases.weight("10^-300", "-") == -1e-300
-    assert cases.weight("10^0.3") == 10**0.3
+    assert cases.weight(-300, "-") == -1e-300
+    assert cases.weight(0.3) == 10**0.3
     assert set(cases.FEW_SIZES) <= set(cases.SIZES)
 
 
