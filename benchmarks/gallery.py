@@ -14,6 +14,7 @@ Every picture of fastrnn, and the lines that made it. They follow matplotlib's `
 
 ```python
 import numpy as np, fastrnn, fastrnn.plot
+
 sunspots = fastrnn.load_series("sunspots")
 x = (sunspots - sunspots.mean()) / sunspots.std()
 ```
@@ -62,9 +63,7 @@ PICTURES = [
         "Phase diagram: W2 and the scale of the input",
         "White keeps memory, purple loses it. `fastrnn phase sunspots --w2 -3:3:241 --b 0 --scale 0.01:3:161` draws the same plane, with even steps of the scale.",
         """
-        plane = fastrnn.phase_diagram(
-            x, w2=np.linspace(-3, 3, 241), scale=np.geomspace(0.01, 3, 161)
-        )
+        plane = fastrnn.phase_diagram(x, w2=np.linspace(-3, 3, 241), scale=np.geomspace(0.01, 3, 161))
         ax = plane.plot()
         """,
     ),
