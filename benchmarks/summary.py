@@ -221,7 +221,8 @@ def page(results):
         f"{len(results) - 1} before it, on {machine.get('num_cpu')} cores of "
         f"{machine.get('cpu')}. "
         "The machine was shared and busy: times are noisy, some by more than twice; errors are "
-        "not. The scatter of the history is the machine's: its commits compile the same kernels. "
+        "not. The scatter of the history is the machine's: all but the last of its commits compile "
+        "the same kernels. "
         "`asv publish && asv preview` shows every benchmark and commit.",
         "",
         "## Accuracy at extreme W2",
