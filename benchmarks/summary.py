@@ -218,11 +218,10 @@ def page(results):
         "# Dashboard: speed, accuracy and memory, from asv's results",
         "",
         f"Made by `python -m benchmarks.summary` of commit {newest.commit_hash[:7]} and "
-        f"{len(results) - 1} before it, on {machine.get('num_cpu')} cores of "
+        f"{len(results) - 1} of those before it, on {machine.get('num_cpu')} cores of "
         f"{machine.get('cpu')}. "
         "The machine was shared and busy: times are noisy, some by more than twice; errors are "
-        "not. The scatter of the history is the machine's: all but the last of its commits compile "
-        "the same kernels. "
+        "not. "
         "`asv publish && asv preview` shows every benchmark and commit.",
         "",
         "## Accuracy at extreme W2",
