@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastrnn.checks import FloatArray
 from fastrnn.equilibria import FixedPoints, fixed_points_of
 from fastrnn.exponents import Estimate, error_text
 from fastrnn.rnn import RNN
-from fastrnn.scaled import Scaled
+from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 
 LN_10 = math.log(10.0)
@@ -288,6 +289,22 @@ def diagnosis(job: Sequences, by_x: Scaled, states: FloatArray, growth: Estimate
         saturated=job.visible(_saturated(job, states), "KB"),
         fixed_points=_fixed_points(job) if job.net.is_neuron else None,
     )
+
+
+def joined(net: RNN, parts: Sequence[Diagnosis]) -> Diagnosis:
+    """The diagnosis of a bank from those of its parts, which are banks too."""
+
+    def whole(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], Scaled):
+            pairs = ([v.mantissa for v in values], [v.exponent for v in values])
+            return already_normal(*(np.concatenate(pair) for pair in pairs))
+        if isinstance(values[0], FixedPoints):
+            names = [field.name for field in fields(FixedPoints)]
+            return FixedPoints(*(whole([getattr(v, name) for v in values]) for name in names))
+        return np.concatenate(values)
+
+    names = [field.name for field in fields(Diagnosis) if field.name != "net"]
+    return Diagnosis(net=net, **{name: whole([getattr(p, name) for p in parts]) for name in names})
 
 
 def _fixed_points(job: Sequences) -> FixedPoints:

@@ -50,20 +50,29 @@ def diagnose(
     The inputs are those of fastrnn sweep: all values but the last.
     """
     from fastrnn.checks import cast
+    from fastrnn.diagnosis import joined
     from fastrnn.rnn import RNN
     from fastrnn.sweep.job import parse_w2
+    from fastrnn.sweep.run import CHUNK_STEPS
     from fastrnn.verbs.diagnose import diagnose as find
 
     began = time.perf_counter()
     values = cast("w2", parse_w2(w2), np.dtype(options["dtype"]))
-    net = RNN(
-        options["w1"], values if len(values) > 1 else values[0], options["b"],
-        activation=options["activation"],
-    )  # fmt: skip
     raw, prepared = prepared_series(series, options)
     x = prepared.values[:, :-1]
-    found = find(net, x[0] if len(x) == 1 else x, workers=workers)
-    heed_stops()
+    x = x[0] if len(x) == 1 else x
+
+    def bank(w2: Any) -> RNN:
+        return RNN(options["w1"], w2, options["b"], activation=options["activation"])
+
+    with progress_bar(len(values), "W2 values", quiet) as advance:
+        each, parts = max(1, CHUNK_STEPS // x.size), []
+        for start in range(0, len(values), each):
+            some = values[start : start + each] if len(values) > 1 else values[0]
+            parts.append(find(bank(some), x, workers=workers))
+            advance(np.size(some))
+            heed_stops()
+    found = parts[0] if len(parts) == 1 else joined(bank(values), parts)
     columns = found.to_columns()
     _leave(
         "diagnose", series, out, columns, lambda: found.plot().figure, raw, prepared,

@@ -59,6 +59,16 @@ def test_json_of_a_bank(run, tmp_path):
     assert len(rows(tmp_path / "out" / "diagnose.csv")) == 3
 
 
+def test_a_bank_in_parts_is_the_whole_bank(run, tmp_path, monkeypatch):
+    options = ("--w2", "0.1:10:7", "--window", "50", "--json", "--out", "out")
+    whole = run("diagnose", "sunspots", *options)
+    monkeypatch.setattr("fastrnn.sweep.run.CHUNK_STEPS", 1000)
+    parts = run("diagnose", "sunspots", *options)
+    assert parts.exit_code == 0, parts.output
+    assert parts.stdout == whole.stdout
+    assert len(json.loads(whole.stdout)["regime"]) == 7 * 6
+
+
 def test_a_plane(run, tmp_path):
     result = run("phase", "sunspots", "--w2=-2:2:5", "--scale", "0.1:1:3", "--b", "0.5")
     assert result.exit_code == 0, result.output
