@@ -270,6 +270,30 @@ def test_a_layer_has_the_same_bits_alone_and_beside_the_saturated(dtype):
         assert np.isfinite(every[[0, 1, 2, 3, 5]].mantissa).all()
 
 
+@pytest.mark.parametrize("hidden", [2, 3, 5, 16])
+@pytest.mark.parametrize("activation", ["relu", "identity"])
+def test_a_narrow_layer_has_the_same_bits_alone_and_in_a_batch(activation, hidden):
+    # One sequence has a kernel of its own, and what lies behind its rows is looked at too.
+    rng = np.random.default_rng(hidden)
+    shapes = (hidden, 2), (hidden, hidden), (hidden,)
+    weights = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    net = fastrnn.RNN(*weights, activation=activation)
+    x = rng.standard_normal((3, 60, 2)).astype(np.float32)
+    dh = rng.standard_normal((3, 60, hidden)).astype(np.float32)
+    options = {"wrt": NAMES, "scaled": True, "per_sequence": True}
+    together = fastrnn.backward(net, x, dh, **options)
+    reached = fastrnn.influence(net, x)
+    for _ in range(3):  # what room was used for before differs
+        for i in range(3):
+            own = slice(i, i + 1)
+            alone = fastrnn.backward(net, x[own], dh[own], **options)
+            pairs = [(getattr(together, name)[i], getattr(alone, name)[0]) for name in NAMES]
+            pairs.append((reached[i], fastrnn.influence(net, x[own])[0]))
+            for ours, other in pairs:
+                assert ours.mantissa.tobytes() == other.mantissa.tobytes()
+                assert ours.exponent.tobytes() == other.exponent.tobytes()
+
+
 def layer_truth(net, x, states, up):
     """As `gradients`, of a layer; sizes are those of |W2| and of absolute terms throughout."""
     steps, hidden = up.shape

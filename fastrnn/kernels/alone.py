@@ -64,7 +64,7 @@ def replay(f, panel, weights, source, x, inputs, row, steps, stride, h, hs, slop
         in_vectors(panel, weights.w2, hidden, hidden),
     )
     b = numbers(h, lanes_of(h))
-    b[:] = 0.0
+    b[:], hs[:stride] = 0.0, 0.0
     b[:hidden], hs[:hidden] = weights.b, h[0]
     for s in range(steps):
         for i in range(inputs):
