@@ -17,6 +17,7 @@ from fastrnn.checks import FloatArray
 from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.kernels import ACTIVATIONS, BOUNDED, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
+from fastrnn.kernels.sums import ordered_total
 from fastrnn.layers_scaled import Total
 from fastrnn.memory import budget_too_small
 from fastrnn.scaled import Scaled, already_normal
@@ -60,7 +61,8 @@ def influence(
     seeds = np.broadcast_to(seed[:, None], job.h0.shape)
     pull = _pull_neuron if job.net.is_neuron else _pull_layer
     pull(job, none, seeds, into, workers, memory, fused=False, each=False, want_sums=False)
-    return into.scaled(job)
+    found = into.scaled(job)
+    return found["x"], found["h0"]
 
 
 def backward(
@@ -73,15 +75,18 @@ def backward(
     per_sequence: bool,
     workers: int | None,
     memory: int | None = None,
+    want_h0: bool = True,
+    scale: float = 1.0,
 ) -> tuple[dict[str, Scaled], dict[str, FloatArray]]:
-    """As `engine.backward`, and |sum| / sum of |terms| of each weight."""
+    """As `engine.backward`, times a factor, and |sum| / sum of |terms| of each weight."""
     dx = _pair("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype)
     into = Results(dx, _pair_of(job.h0))
     pull = _pull_neuron if job.net.is_neuron else _pull_layer
     totals = pull(
         job, upstream, dlast, into, workers, memory, fused=fused, each=per_sequence, want_sums=True
     )
-    found, left = dict(zip(("x", "h0"), into.scaled(job), strict=True)), {}
+    found = into.scaled(job, want_h0, scale)
+    left = {}
     # But for those of w2 they are few numbers each: it takes less time to look at all at once.
     several = [tuple(name for name in totals if name != "w2"), ("w2",)]
     for names in [tuple(totals)] if job.net.is_neuron else several:
@@ -90,14 +95,12 @@ def backward(
             np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
             for parts in zip(*(totals[name] for name in names), strict=True)
         )
-        sums, terms = Scaled(value, power), Scaled(size, power)
         if not per_sequence:
-            one = value.shape[1] == 1
-            sums, terms = (s[:, 0] if one else s.sum(axis=1) for s in (sums, terms))
-        share = np.where(terms.sign == 0, 1.0, (abs(sums) / terms).to_float())
-        sums, start = sums.astype(job.dtype), 0
+            value, size, power = value[:, 0], size[:, 0], power[:, 0]
+        sums, start = Scaled(scale * value, power).astype(job.dtype), 0
+        share = np.divide(abs(value), size, out=np.ones_like(value), where=size != 0)
         for name, shape in zip(names, shapes, strict=True):
-            whole = (*sums.shape[:-1], *shape)
+            whole = (*value.shape[:-1], *shape)
             columns = slice(start, start := start + math.prod(shape))
             found[name] = sums[..., columns].reshape(*whole)
             left[name] = share[..., columns].reshape(whole)
@@ -119,9 +122,14 @@ class Results:
         """Whether the gradient of x is to be found."""
         return self.dx[0].size > 0
 
-    def scaled(self, job: Sequences) -> tuple[Scaled, Scaled]:
-        """Gradients of x and h_0."""
-        return already_normal(*self.dx), Scaled(*self.dh0).astype(job.dtype)
+    def scaled(self, job: Sequences, want_h0: bool = True, scale: float = 1.0) -> dict[str, Scaled]:
+        """Gradients of x, and of h_0 where wanted, times a factor."""
+        by_x = already_normal(*self.dx)
+        found = {"x": by_x if scale == 1.0 or not self.want_dx else job.dtype.type(scale) * by_x}
+        if want_h0:
+            mantissa, exponent = self.dh0
+            found["h0"] = Scaled(scale * mantissa, exponent).astype(job.dtype)
+        return found
 
 
 def _pair(what: str, shape: tuple[int, ...], dtype: DTypeLike) -> Pair:
@@ -153,8 +161,8 @@ def _pull_neuron(
     each: bool,
     want_sums: bool,
 ) -> dict[str, Total]:
-    """Pull a gradient back through neurons; sums (K, B, ...) of each sequence."""
-    rows = None
+    """Pull a gradient back through neurons; sums (K, B or 1, ...) of each sequence, or of all."""
+    rows: FloatArray | None = None
     if want_sums:
         rows = np.zeros((len(neuron.SUMS), *job.h0.shape[:2], SUM))
         rows[: neuron_scaled.POWERED, ..., -1] = neuron_scaled.NO_POWER
@@ -166,22 +174,22 @@ def _pull_neuron(
     for mine, theirs in zip(into.dh0, found, strict=True):
         mine[...] = theirs
     outside |= ~np.isfinite(into.dh0[0][..., 0])
-    sums = {}
     if rows is not None:
         outside |= neuron_scaled.digits_lost(rows)
-        shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
-        sums = {
-            name: row.reshape(*row.shape[:2], *shapes[name], SUM)
-            for name, row in zip(neuron.SUMS, rows, strict=True)
-        }
-    pairs = np.argwhere(outside)
-    own = {name: array[outside] for name, array in sums.items()}
-    for array in own.values():
-        array[...] = 0
-    _pull_exact(job, upstream, dlast, into, fused, workers, pairs, own)
-    for name, array in own.items():
-        sums[name][outside] = array
-    return {name: _total(array) for name, array in sums.items()}
+    own = _sums(job, int(outside.sum())) if rows is not None else {}
+    _pull_exact(job, upstream, dlast, into, fused, workers, np.argwhere(outside), own)
+    if rows is None:
+        return {}
+    for row, name in zip(rows, neuron.SUMS, strict=True):
+        row[outside] = own[name].reshape(-1, SUM)
+    if not each:
+        nets, batch_size = job.h0.shape[:2]
+        rows = ordered_total(rows.reshape(-1, batch_size, SUM)).reshape(-1, nets, 1, SUM)
+    shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
+    return {
+        name: _total(row.reshape(*row.shape[:2], *shapes[name], SUM))
+        for name, row in zip(neuron.SUMS, rows, strict=True)
+    }
 
 
 def _pull_layer(
@@ -196,7 +204,7 @@ def _pull_layer(
     each: bool,
     want_sums: bool,
 ) -> dict[str, Total]:
-    """The same of layers; sums (K, B or 1, ...) of each sequence, or of all."""
+    """The same of layers."""
     totals, outside = layers_scaled.pull(
         layers(job, workers, memory), job.h0, upstream, dlast, into.dx, into.dh0, fused=fused,
         each=each, want_sums=want_sums, want_dx=into.want_dx,

@@ -71,12 +71,9 @@ def collect_scaled(
     found: tuple[Mapping[str, Scaled], Mapping[str, FloatArray]],
     wanted: tuple[str, ...],
     per_sequence: bool,
-    scale: float = 1.0,
 ) -> Gradient:
-    """The same of Scaled numbers, times a factor, with their cancellation."""
+    """The same of Scaled numbers, with their cancellation."""
     arrays, left = found
-    if scale != 1.0:
-        arrays = {name: job.dtype.type(scale) * arrays[name] for name in wanted}
     fields = {name: job.visible(arrays[name], _axes(name, per_sequence)) for name in wanted}
     cancellation = {
         name: job.visible(left[name], _axes(name, per_sequence)) for name in wanted if name in left

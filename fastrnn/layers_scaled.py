@@ -12,6 +12,7 @@ from fastrnn.kernels import BOUNDED, layer_scaled, panels
 from fastrnn.kernels.layer import PackedBack, Sums
 from fastrnn.kernels.neuron_scaled import NO_POWER
 from fastrnn.kernels.panels import LINE_BYTES
+from fastrnn.kernels.powers import LEAST_SHIFT
 from fastrnn.kernels.tables import LOST, POWER, SIZE, TABLE, VALUE, add_table
 from fastrnn.lanes import view
 from fastrnn.layers import MOST_SUMS, Layers, Part
@@ -19,8 +20,6 @@ from fastrnn.memory import check_memory
 from fastrnn.threads import run
 
 Doubles = NDArray[np.float64]
-# 2**-2200 of a float64 is nothing beside any other.
-LEAST_SHIFT = -2200.0
 # Of a layer that hands states on as they are, weights below this may make numbers that are 0.
 LEAST_WEIGHT = {4: 2.0**-60, 8: 2.0**-560}
 # The least float32 with all its digits.

@@ -65,12 +65,13 @@ class Scaled:
             raise TypeError(f"mantissa must be real numbers, got {value.dtype}")
         if value.dtype not in (np.float32, np.float64):
             value = value.astype(np.float64)
-        wrong = np.isfinite(value) & (np.asarray(exponent) != np.rint(exponent))
-        if wrong.any():
-            bad = np.broadcast_to(exponent, value.shape)[wrong].flat[0]
+        finite = np.isfinite(value)
+        wrong = np.asarray(exponent) != np.rint(exponent)
+        if wrong.any() and (wrong & finite).any():
+            bad = np.broadcast_to(exponent, value.shape)[wrong & finite].flat[0]
             raise ValueError(f"exponent must be integers, got {bad}")
         fraction, shift = np.frexp(value)
-        exact = np.isfinite(value) & (value != 0)
+        exact = finite & (value != 0)
         power = np.where(exact, np.asarray(exponent, np.float64) + (shift - 1), 0.0)
         normal = np.asarray(np.where(exact, 2 * fraction, value))
         self._set(normal, np.broadcast_to(power, value.shape))
@@ -116,7 +117,8 @@ class Scaled:
 
     def astype(self, dtype: DTypeLike) -> Scaled:
         """With the mantissa rounded to another float type."""
-        return Scaled(self.mantissa.astype(dtype), self.exponent)
+        same = self.dtype == dtype
+        return self if same else Scaled(self.mantissa.astype(dtype), self.exponent)
 
     def reshape(self, *shape: int) -> Scaled:
         """The same numbers in another shape."""

@@ -19,11 +19,9 @@ import numpy as np
 from fastrnn.kernels.activations import activate, is_homogeneous, slope_scaled
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.neuron_scaled import SUM
-from fastrnn.kernels.powers import add_exactly, normalise
+from fastrnn.kernels.powers import add_exactly, normalise, shifted_number
 from fastrnn.kernels.simd import fma_number, lane, single
 
-# 2**-2200 of a float64 is nothing beside any other.
-LEAST_SHIFT = -2200.0
 # 2**-1100 of a sum's largest term is nothing beside it.
 LEAST_EXPONENT = -1100.0
 
@@ -155,8 +153,8 @@ def _add_product(w, v, power, z, z_powers, unit, work):
     v, v_shift = normalise(np.float64(v))
     shift += v_shift + power
     top = max(shift, z_powers[unit]) if z[unit] != 0.0 else shift
-    work[0], work[1] = _shifted(w, shift - top), v
-    work[2] = _shifted(np.float64(z[unit]), z_powers[unit] - top)
+    work[0], work[1] = shifted_number(w, shift - top), v
+    work[2] = shifted_number(np.float64(z[unit]), z_powers[unit] - top)
     z[unit], up = normalise(np.float64(fma_number(work[0], work[1], work[2])))
     z_powers[unit] = top + up if z[unit] != 0.0 else 0.0
 
@@ -168,7 +166,7 @@ def _activate(f, z, z_powers, h, powers):
             h[unit], powers[unit] = lane(activate(f, single(z[unit])), 0), z_powers[unit]
         else:
             # In the type of z, which math.ldexp does not keep.
-            h[unit] = _shifted(np.float64(z[unit]), z_powers[unit])
+            h[unit] = shifted_number(np.float64(z[unit]), z_powers[unit])
             h[unit], powers[unit] = lane(activate(f, single(h[unit])), 0), 0.0
 
 
@@ -176,15 +174,9 @@ def _activate(f, z, z_powers, h, powers):
 def _slope(f, z, power):
     """f'(z * 2**power) as mantissa and exponent."""
     if not is_homogeneous(f):
-        z = _shifted(np.float64(z), power)
+        z = shifted_number(np.float64(z), power)
     mantissa, exponent = slope_scaled(f, single(np.float64(z)))
     return lane(mantissa, 0), lane(exponent, 0)
-
-
-@kernel
-def _shifted(value, by):
-    """value * 2**by."""
-    return math.ldexp(value, int(min(max(by, LEAST_SHIFT), -LEAST_SHIFT)))
 
 
 @kernel
@@ -196,7 +188,7 @@ def _add_to(values, powers, unit, value, power):
         values[unit], powers[unit] = value, power
         return
     top = max(power, powers[unit])
-    total = _shifted(value, power - top) + _shifted(values[unit], powers[unit] - top)
+    total = shifted_number(value, power - top) + shifted_number(values[unit], powers[unit] - top)
     values[unit], up = normalise(total)
     powers[unit] = top + up if values[unit] != 0.0 else 0.0
 
@@ -216,9 +208,9 @@ def _add(sum_, factor, power, other=1.0):
         sum_[3] = power
     elif power > sum_[3]:
         for part in range(3):
-            sum_[part] = _shifted(sum_[part], sum_[3] - power)
+            sum_[part] = shifted_number(sum_[part], sum_[3] - power)
         sum_[3] = power
-    term = _shifted(value, power - sum_[3])
+    term = shifted_number(value, power - sum_[3])
     total = sum_[0] + term
     back = total - sum_[0]
     error = (sum_[0] - (total - back)) + (term - back)

@@ -10,9 +10,9 @@ A sum over time is kept in four numbers, of which the first three lack the last 
 so that its error is that of its terms, and the second and third tell how much of them is left.
 
 Some steps at a time are tried in plain floats of the states' own type, with the exponent that a
-lane has before them (`_try_steps`). Where digits might be lost in that, the same steps are walked
-with an exponent of their own each (`_retreat`), and each lane takes what is right for itself: its
-bits do not depend on the lanes beside it.
+lane has before them (``neuron_tried``). Where digits might be lost in that, the same steps are
+walked with an exponent of their own each (`_walk`), and each lane takes what is right for itself:
+its bits do not depend on the lanes beside it.
 
 States, pre-activations and upstream gradients are plain floats here. Where those leave their
 range, a lane is marked as ``outside`` and its results are void: see ``exact``.
@@ -37,8 +37,21 @@ from fastrnn.kernels.blocks import (
 from fastrnn.kernels.jit import apart, kernel, part
 from fastrnn.kernels.memory import lanes_of, load, load_double, numbers_at, store
 from fastrnn.kernels.neuron import SUMS, find_starts, pre_activation
+from fastrnn.kernels.neuron_tried import (
+    CARRIED,
+    SQUARES,
+    TRIED,
+    TRIED_SIZES,
+    TRIED_SUMS,
+    TRY_STEPS,
+    failed,
+    prepare,
+    try_back,
+    try_errors,
+    try_sums,
+)
 from fastrnn.kernels.powers import add_exactly, normalise, normalise_vector, shifted
-from fastrnn.kernels.simd import any_lane, copysign, fma, like, minimum, where
+from fastrnn.kernels.simd import any_lane, copysign, fma, like, where
 from fastrnn.kernels.tiles import (
     find_layouts,
     load_row,
@@ -63,18 +76,6 @@ HEADROOM = 200.0
 LEAST_SLOPE = 2.0**-30
 # Steps in which what is carried may shrink by that, and its exponent not be told.
 FREE_STEPS = 8
-# Steps that are tried at a time: what is done for each lot takes as long as 10 steps.
-TRY_STEPS = 32
-# Bounds of what is tried in float32 and in float64: the exponents of |w2|, |w3| and of what is
-# carried beside what is upstream are at most so large, and no less than minus that; and the least
-# dz and upstream gradient of which no digit is lost in products with them.
-REACH_32, REACH_64 = 40.0, 300.0
-LOW_32, LOW_64 = 2.0**-60, 2.0**-400
-# Rows of what is tried: what is carried; its scale; whether that is known; the least |dz|; the
-# least |z|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; of |x| and |h|; the
-# least of what is upstream.
-CARRIED, SCALE, IN_REACH, LEAST_DZ, LEAST_Z, TRIED_SUMS, TRIED_SIZES = 0, 1, 2, 3, 4, 5, 10
-SQUARES, SUM_X, SUM_H, LEAST_UP, TRIED = 15, 16, 17, 18, 19
 # An upstream gradient below this is outside, and so are sums of terms: some digits are lost.
 LEAST = 2.0**-900
 
@@ -169,13 +170,20 @@ def backward(
             remaining_steps(ends, width, t, steps, remaining)
             copy(starts, t // tile * block, hs, 0, width)
             _advance(f, weights, xs, remaining, ragged, steps, width, hs, slopes, zs)
-            _prepare(carried, tried, width)
+            prepare(carried, tried, width)
             for first in range((steps - 1) // TRY_STEPS * TRY_STEPS, -1, -TRY_STEPS):
                 stop = min(first + TRY_STEPS, steps)
-                _try_steps(
-                    f, weights, readout, xs, hs, slopes, zs, ups, remaining, ragged, fused, first,
-                    stop, width, tried, tried_dz, want_sums, want_w3, want_dx,
+                if fused:
+                    try_errors(
+                        readout, hs, ups, remaining, ragged, first, stop, width, tried, tried_dz,
+                        want_w3,
+                    )  # fmt: skip
+                try_back(
+                    f, weights, slopes, zs, ups, remaining, ragged, fused, first, stop, width,
+                    tried, tried_dz,
                 )  # fmt: skip
+                if want_sums:
+                    try_sums(xs, hs, remaining, ragged, first, stop, width, tried, tried_dz)
                 _settle(
                     f, constants, xs, hs, slopes, zs, ups, remaining, ragged, fused, first, stop,
                     width, carried, tried, tried_dz, walked, want_sums, want_w3, want_dx, out,
@@ -216,144 +224,6 @@ def _advance(f, weights, xs, remaining, ragged, steps, width, hs, slopes, zs):
             store(zs, at + v, z)
 
 
-@part
-def _reach(array):
-    """See REACH_32."""
-    return REACH_32 if array.itemsize == 4 else REACH_64
-
-
-@kernel
-def _prepare(carried, tried, width):
-    """What is carried, for the next steps to be tried."""
-    block = tried.size // TRIED
-    for v in range(0, width, 8):
-        power = load(carried, block + v) + load(carried, 2 * block + v)
-        near = abs(power) <= _reach(tried)
-        store(tried, CARRIED * block + v, load(carried, v))
-        scale = shifted(like(power, 1.0), where(near, -power, 0.0))
-        store(tried, SCALE * block + v, scale)
-        store(tried, IN_REACH * block + v, where(near, like(power, 1.0), 0.0))
-
-
-@kernel
-def _try_steps(
-    f, weights, readout, xs, hs, slopes, zs, ups, remaining, ragged, fused, first, stop, width,
-    tried, tried_dz, want_sums, want_w3, want_dx,
-):  # fmt: skip
-    """Walk back over some steps in plain floats, and keep what tells whether they were enough."""
-    apart()
-    n = lanes_of(hs)
-    block = tried.size // TRIED
-    for v in range(0, width, n):
-        w2, w3, b3 = load(weights, block + v), load(readout, v), load(readout, block + v)
-        dh, scale = load(tried, CARRIED * block + v), load(tried, SCALE * block + v)
-        x_place, up_place = place(xs, v), place(ups, v)
-        zero, one = like(w2, 0.0), like(w2, 1.0)
-        sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = zero
-        size_w1 = size_w2 = size_b = size_w3 = size_b3 = zero
-        squares = sum_x = sum_h = zero
-        least_dz = least_z = least_up = like(w2, np.inf)
-        for s in range(stop - 1, first - 1, -1):
-            at = s * width + v
-            up, slope = load_row(ups, up_place, s), load(slopes, at)
-            if ragged:
-                running = load(remaining, v) > float(s)
-                slope = where(running, slope, 0.0)
-            if fused:
-                h = load(hs, at + width)
-                error = fma(w3, h, b3 - up)
-                if ragged:
-                    error, h = where(running, error, 0.0), where(running, h, 0.0)
-                if want_w3:
-                    term = error * h
-                    sum_w3, size_w3 = sum_w3 + term, size_w3 + abs(term)
-                sum_b3, size_b3 = sum_b3 + error, size_b3 + abs(error)
-                squares = fma(error, error, squares)
-                up = w3 * error
-                least_up = minimum(where(error != 0.0, abs(error), np.inf), least_up)
-            elif ragged:
-                up = where(running, up, 0.0)
-            least_up = minimum(where(up != 0.0, abs(up), np.inf), least_up)
-            dh = fma(up, scale, dh)
-            dz = dh * slope
-            size = abs(dz)
-            some = where(dh != 0.0, size, one)
-            if is_homogeneous(f):
-                z = abs(load(zs, at))
-                if ragged:
-                    z = where(running, z, 1.0)
-                least_z = minimum(z, least_z)
-                some = where(slope != 0.0, some, 1.0)
-            elif ragged:
-                some = where(running, some, 1.0)
-            least_dz = minimum(some, least_dz)
-            sum_b, size_b = sum_b + dz, size_b + size
-            if want_sums:
-                x, h = load_row(xs, x_place, s), load(hs, at)
-                if ragged:
-                    x, h = where(running, x, 0.0), where(running, h, 0.0)
-                x_size, h_size = abs(x), abs(h)
-                sum_w1, size_w1 = fma(dz, x, sum_w1), fma(size, x_size, size_w1)
-                sum_w2, size_w2 = fma(dz, h, sum_w2), fma(size, h_size, size_w2)
-                sum_x, sum_h = sum_x + x_size, sum_h + h_size
-            if want_dx:
-                store(tried_dz, (s - first) * block + v, dz)
-            before = w2 * dz
-            dh = where(running, before, dh) if ragged else before
-        store(tried, CARRIED * block + v, dh)
-        store(tried, LEAST_DZ * block + v, least_dz)
-        store(tried, LEAST_Z * block + v, least_z)
-        store(tried, LEAST_UP * block + v, least_up)
-        _store_five(tried, TRIED_SUMS, block, v, (sum_w1, sum_w2, sum_b, sum_w3, sum_b3))
-        _store_five(tried, TRIED_SIZES, block, v, (size_w1, size_w2, size_b, size_w3, size_b3))
-        store(tried, SQUARES * block + v, squares)
-        store(tried, SUM_X * block + v, sum_x)
-        store(tried, SUM_H * block + v, sum_h)
-
-
-@part
-def _store_five(tried, row, block, v, vectors):
-    a, b, c, d, e = vectors
-    store(tried, row * block + v, a)
-    store(tried, (row + 1) * block + v, b)
-    store(tried, (row + 2) * block + v, c)
-    store(tried, (row + 3) * block + v, d)
-    store(tried, (row + 4) * block + v, e)
-
-
-@part
-def _failed(constants, tried, block, v, want_sums):
-    """1 where what was tried may have lost digits, else 0."""
-    reach = _reach(tried)
-    low = LOW_32 if tried.itemsize == 4 else LOW_64
-    high = 2.0**reach / low
-    w2, w2_power = load(constants, 2 * block + v), load(constants, 3 * block + v)
-    w3 = abs(load(constants, 4 * block + v))
-    least_up = load_double(tried, LEAST_UP * block + v)
-    size_b = load_double(tried, (TRIED_SIZES + 2) * block + v)
-    zero, one = like(w2, 0.0), like(w2, 1.0)
-    bad = where(abs(w2_power) <= reach, zero, where(w2 == 0.0, zero, one))
-    bad = where(w3 <= 2.0**reach, bad, 1.0)
-    bad = where(w3 >= 2.0**-reach, bad, where(w3 == 0.0, bad, 1.0))
-    bad = where(
-        load_double(tried, IN_REACH * block + v) > 0.0, bad, where(least_up < np.inf, one, bad)
-    )
-    bad = where(least_up >= low, bad, 1.0)
-    bad = where(load_double(tried, LEAST_DZ * block + v) >= low, bad, 1.0)
-    bad = where(load_double(tried, LEAST_Z * block + v) >= low, bad, 1.0)
-    bad = where(size_b <= high, bad, 1.0)
-    bad = where(load_double(tried, SQUARES * block + v) <= high, bad, 1.0)
-    if want_sums:
-        for row in range(2):
-            size = load_double(tried, (TRIED_SIZES + row) * block + v)
-            factors = load_double(tried, (SUM_X + row) * block + v)
-            bad = where(size <= high, bad, 1.0)
-            # Terms that are 0 for a factor of 0, or for a dz that is.
-            empty = where(factors == 0.0, one, where(size_b == 0.0, one, zero))
-            bad = where(size >= low * 2.0**-reach, bad, where(empty > 0.0, bad, 1.0))
-    return bad
-
-
 @kernel
 def _settle(
     f, constants, xs, hs, slopes, zs, ups, remaining, ragged, fused, first, stop, width, carried,
@@ -366,7 +236,7 @@ def _settle(
     top = 2.0 - 0.5 * np.float64(np.finfo(hs.dtype).eps)
     for v in range(0, width, 8):
         power, rest = load(carried, block + v), load(carried, 2 * block + v)
-        bad = _failed(constants, tried, block, v, want_sums)
+        bad = failed(constants, tried, block, v, fused, want_sums)
         again = any_lane(bad > 0.0)
         if again:
             _walk(
@@ -399,7 +269,7 @@ def _settle(
                 store_row(out, m_place, s, where(up_one, copysign(like(dx, 1.0), dx), dx))
                 dx_power = dz_power + (w1_power + where(up_one, shift + 1.0, shift))
                 store_row(power_out, e_place, s, where(dx != 0.0, dx_power, 0.0))
-    _prepare(carried, tried, width)
+    prepare(carried, tried, width)
 
 
 @part

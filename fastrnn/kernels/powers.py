@@ -14,6 +14,8 @@ from fastrnn.kernels.simd import exponent, integer_shift, maximum, minimum, powe
 
 # 2**-1000 of a float64 is nothing beside one of ordinary size.
 MOST_BINADES = 1000.0
+# And 2**-2200 is nothing beside any other.
+LEAST_SHIFT = -2200.0
 
 
 @part
@@ -37,6 +39,12 @@ def shifted(v, binades):
     """v * 2**binades; what lies past MOST_BINADES counts as that many."""
     bounded = maximum(minimum(binades, MOST_BINADES), -MOST_BINADES)
     return v * power_of_two(bounded + integer_shift(v))
+
+
+@part
+def shifted_number(value, binades):
+    """value * 2**binades, of a number."""
+    return math.ldexp(value, int(min(max(binades, LEAST_SHIFT), -LEAST_SHIFT)))
 
 
 @part

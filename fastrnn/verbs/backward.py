@@ -51,7 +51,7 @@ def backward(
         Keep the batch axis of the weights' gradients instead of summing over it.
     scaled : bool
         Return every gradient as `Scaled`, with all its digits where floats would be 0, inf or
-        NaN, and tell their cancellation. It takes 1.4 to 2 times as long; a neuron whose states
+        NaN, and tell their cancellation. It takes 1.2 to 2 times as long; a neuron whose states
         leave the range of floats about 1 us a step, and a layer about as much for each hidden
         unit.
     workers : int, optional
