@@ -15,6 +15,9 @@ from fastrnn.sequences import Sequences
 # Axes of each gradient, without those that come of the bank and of the batch.
 AXES = {"w1": "HF", "w2": "HH", "b": "H", "w3": "OH", "b3": "O", "x": "TX", "h0": "H"}
 
+# Numbers looked at at a time.
+LOOK = 1 << 15
+
 
 @dataclass(frozen=True, eq=False)
 class Gradient:
@@ -28,7 +31,8 @@ class Gradient:
     sum of its terms' sizes: 1 where all terms have one sign, and 1e-10 where ten digits cancel.
 
     ``out_of_range`` names the gradients some of whose values are too large for floats, and so
-    infinite; with ``scaled=True`` there are none.
+    infinite, and ``underflow`` those with values that are 0 or below the least normal float: what
+    floats keep of smaller numbers, or true zeros. With ``scaled=True`` there are none.
     """
 
     w1: Any = None
@@ -40,6 +44,22 @@ class Gradient:
     h0: Any = None
     cancellation: Gradient | None = None
     out_of_range: tuple[str, ...] = ()
+
+    @property
+    def underflow(self) -> tuple[str, ...]:
+        """Names of gradients with values that are 0 or below the least normal float."""
+        return tuple(name for name in AXES if _has_small(getattr(self, name)))
+
+
+def _has_small(gradient: Any) -> bool:
+    """Whether some floats are 0 or subnormal; they are looked at a block at a time."""
+    if gradient is None or isinstance(gradient, Scaled):
+        return False
+    array = np.asarray(gradient)
+    flags: Any = ["external_loop", "buffered", "zerosize_ok"]
+    blocks: Any = np.nditer(array, flags, buffersize=LOOK)
+    least = np.finfo(array.dtype).tiny
+    return any(bool((abs(block) < least).any()) for block in blocks)
 
 
 def split_upstream(job: Sequences, dh: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -387,6 +387,23 @@ def test_plain_gradients_are_infinite_where_the_truth_is_too_large_and_never_nan
     assert (activation in ("identity", "relu")) == ("x" in plain.out_of_range)
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_a_plain_gradient_says_what_is_too_small_for_floats(dtype):
+    x = np.ones(1200, dtype)
+    last = np.zeros_like(x)
+    last[-1] = 1
+    net = fastrnn.RNN(*(np.array(w, dtype) for w in (1, 0.5, 0)), activation="identity")
+    grad = fastrnn.backward(net, x, last, wrt=NAMES)
+    assert grad.underflow == ("x", "h0")
+    assert fastrnn.backward(net, x, last, wrt=NAMES, scaled=True).underflow == ()
+    short = fastrnn.backward(net, x[-100:], last[-100:], wrt=NAMES)
+    assert short.underflow == ()
+    # The least normal float has all its digits, half of it has not.
+    steps = -np.finfo(dtype).minexp + 1
+    assert fastrnn.backward(net, x[-steps:], last[-steps:], wrt="x").underflow == ()
+    assert fastrnn.backward(net, x[-steps - 1 :], last[-steps - 1 :], wrt="x").underflow == ("x",)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_a_plain_gradient_that_fades_and_grows_again_is_not_lost(activation, dtype):
