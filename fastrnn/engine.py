@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -61,50 +63,49 @@ def backward(
     of squared errors, its key ``loss``; else it is a gradient of the states (K, B, T, H).
     """
     dx = zeros("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype, FEWER)
-    if job.net.is_neuron:
-        into_dx = dx[..., 0] if want_dx else None
-        found, dh0 = neuron_sums(
-            job, upstream, dlast, into_dx, fused=fused, workers=workers, memory=memory
-        )
-        return named_sums(job, found, per_sequence) | {"x": dx, "h0": dh0}
-    into = dx if want_dx else None
-    sums, dh0 = layers(job, workers, memory).backward(
-        job.h0, upstream, dlast, into, fused=fused, each=per_sequence
-    )
-    if not per_sequence:
-        sums = {name: ordered_sum(array) for name, array in sums.items()}
-    return sums | {"x": dx, "h0": dh0}
+    sums, dh0 = add_sums(
+        job, upstream, dlast, dx if want_dx else None, fused=fused, each=per_sequence,
+        workers=workers, memory=memory,
+    )  # fmt: skip
+    return named_sums(job, sums, per_sequence) | {"x": dx, "h0": dh0}
 
 
-def neuron_sums(
+def add_sums(
     job: Sequences,
     upstream: FloatArray,
     dlast: FloatArray,
     dx: FloatArray | None,
     *,
     fused: bool,
+    each: bool,
     workers: int | None,
     memory: int | None,
-    sums: FloatArray | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Sums (6, K, B) of a neuron's job, added to those of later steps if given, and dh0."""
-    own = lanes(job, workers, memory)
-    back = chunks.backward if chunks.suits(own) else Lanes.backward
-    return back(own, job.h0, upstream[..., 0], dlast, dx, fused=fused, sums=sums)
+    sums: Any = None,
+) -> tuple[Any, FloatArray]:
+    """Sums of a job, added to those of later steps if given; see `named_sums`; and dh0."""
+    if not job.net.is_neuron:
+        own = layers(job, workers, memory)
+        return own.backward(job.h0, upstream, dlast, dx, fused=fused, each=each, sums=sums)
+    of_lanes = lanes(job, workers, memory)
+    back = chunks.backward if chunks.suits(of_lanes) else Lanes.backward
+    into = None if dx is None else dx[..., 0]
+    return back(of_lanes, job.h0, upstream[..., 0], dlast, into, fused=fused, sums=sums)
 
 
-def named_sums(job: Sequences, found: FloatArray, per_sequence: bool) -> dict[str, FloatArray]:
-    """Gradients of a neuron's weights and the loss from sums (6, K, B)."""
+def named_sums(job: Sequences, sums: Any, per_sequence: bool) -> dict[str, FloatArray]:
+    """Gradients of the weights (K, [B,] ...) and the loss, from the sums of a whole job."""
+    if not job.net.is_neuron:
+        found: dict[str, FloatArray] = layers(job, None).found(sums)
+        return found if per_sequence else {name: ordered_sum(a) for name, a in found.items()}
     if not per_sequence:
-        nets, batch_size = found.shape[1:]
-        rows = found.reshape(len(neuron.SUMS) * nets, batch_size)
-        found = ordered_sum(rows).reshape(-1, nets)
+        nets, batch_size = sums.shape[1:]
+        sums = ordered_sum(sums.reshape(len(neuron.SUMS) * nets, batch_size)).reshape(-1, nets)
     shapes = [weight.shape[1:] for weight in job.weights] + [()]
-    sums = {
+    found = {
         name: array.reshape(*array.shape, *(1,) * len(shape))
-        for name, array, shape in zip(neuron.SUMS, found, shapes, strict=True)
+        for name, array, shape in zip(neuron.SUMS, sums, shapes, strict=True)
     }
-    return sums | {"loss": 0.5 * sums["loss"]}
+    return found | {"loss": 0.5 * found["loss"]}
 
 
 def layers(job: Sequences, workers: int | None, memory: int | None = None) -> Layers:

@@ -155,9 +155,15 @@ class Layers:
         *,
         fused: bool,
         each: bool,
-    ) -> tuple[dict[str, FloatArray], FloatArray]:
-        """Sums of the loss and of the weights' gradients (K, B or less, ...), and dh0 (K, B, H)."""
-        sums, dh0 = self._room(each), np.empty_like(dlast)
+        sums: Sums | None = None,
+    ) -> tuple[Sums, FloatArray]:
+        """Sums of the loss and of the weights' gradients, see `found`, and dh0 (K, B, H).
+
+        Given ``sums`` are those of later steps, and are added to.
+        """
+        dh0 = np.empty_like(dlast)
+        if sums is None:
+            sums = self._room(each)
         # With what they are unpacked to.
         steps, workers = self.slice(2 * sum(array.nbytes for array in sums), self.stride)
         starts = range(0, self.x.shape[1], steps)
@@ -185,7 +191,7 @@ class Layers:
                 )
             for part, gradient in dh.items():
                 dh0[part.net, self.rows(part)] = gradient
-        return self._found(sums), dh0
+        return sums, dh0
 
     def predict(self, states: FloatArray, y: FloatArray) -> None:
         """Predictions into y (K, B, T, O)."""
@@ -333,8 +339,8 @@ class Layers:
             check_memory(f"d{name}", (2 * nets, rows, size), np.float64, "fewer nets a call")
         return Sums(*(np.zeros((nets, rows, size)) for size in sizes))
 
-    def _found(self, sums: Sums) -> dict[str, FloatArray]:
-        """Sums in rows and columns."""
+    def found(self, sums: Sums) -> dict[str, FloatArray]:
+        """Sums (K, B or less, ...) of the loss and of each weight's gradient."""
         inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
 
         def whole(array: FloatArray, rows: int) -> FloatArray:

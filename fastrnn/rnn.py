@@ -264,3 +264,9 @@ def _is_python_number(value: Any) -> bool:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def require_net(net: object) -> None:
+    """``net`` is a net."""
+    if not isinstance(net, RNN):
+        raise TypeError(f"net must be a fastrnn.RNN, got {type(net).__name__}")

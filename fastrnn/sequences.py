@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastrnn.checks import FloatArray, float_array, require_finite, require_shape, sequence_lengths
-from fastrnn.rnn import RNN, Weights
+from fastrnn.rnn import RNN, Weights, require_net
 
 NAMES = {
     "K": "bank_size", "B": "batch_size", "T": "steps", "F": "input_size", "X": "input_size",
@@ -132,8 +132,7 @@ def sequences(
     others: tuple[FloatArray, ...] = (),
 ) -> Sequences:
     """Check x, h0 and lengths against ``net``; ``others`` take part in the choice of type."""
-    if not isinstance(net, RNN):
-        raise TypeError(f"net must be a fastrnn.RNN, got {type(net).__name__}")
+    require_net(net)
     x = float_array("x", x)
     start = None if h0 is None else float_array("h0", h0)
     arrays = [x, *others] if start is None else [x, start, *others]

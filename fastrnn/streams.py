@@ -7,6 +7,7 @@ where sums over time are cut anyhow, so the bits are those of arrays in memory.
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from fastrnn import engine
 from fastrnn.checks import FloatArray
 from fastrnn.lanes import SLICE
+from fastrnn.layers import MOST_SUMS, SLICE_STEPS, TEAM
 from fastrnn.rnn import RNN
 from fastrnn.sequences import Sequences, sequences
 
@@ -26,28 +28,34 @@ LEAST_BYTES = 1 << 26
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def is_lazy(x: Any) -> bool:
-    """Whether ``x`` is (T,) or (B, T) of floats, and a large mapped file or a chunked array."""
+def is_lazy(net: RNN, x: Any) -> bool:
+    """Whether ``x`` is a large mapped file or a chunked array of floats, and fits the net."""
     if isinstance(x, np.memmap):
         large = x.nbytes >= LEAST_BYTES
     else:
         large = getattr(x, "chunks", None) is not None
     shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", None)
     numbers = isinstance(dtype, np.dtype) and dtype in FLOATS
-    return large and numbers and len(shape) in (1, 2) and 0 not in shape
+    fits = len(shape) in ((1, 2) if net.is_neuron else (1, 2, 3))
+    return large and numbers and fits and 0 not in shape
 
 
 def suit(net: RNN, x: Any, y: Any) -> bool:
-    """Whether x and y are to be read block by block, for a neuron's gradient."""
-    sliced = is_lazy(y) or isinstance(y, np.ndarray)
-    return net.is_neuron and is_lazy(x) and sliced and x.shape == y.shape
+    """Whether x and y are to be read block by block, for a gradient."""
+    if not is_lazy(net, x) or not (is_lazy(net, y) or isinstance(y, np.ndarray)):
+        return False
+    if net.is_neuron:
+        return bool(x.shape == y.shape)
+    # The teams of more sequences take turns at their sums, each with all of its steps.
+    few = len(x.shape) == 1 or x.shape[0] <= TEAM * MOST_SUMS
+    return bool(few and y.shape == (*x.shape[:2], net.output_size))
 
 
 def last_state(net: RNN, x: Any, h0: Any, workers: int | None) -> FloatArray:
     """The last state, as `forward` has it, of a lazy array or an iterator of blocks."""
     if isinstance(x, Iterator):
         return _end(net, x, h0, workers)
-    return _end(net, (_read(x, part) for part in _parts(x.shape)), h0, workers)
+    return _end(net, (_read(x, part) for part in _parts(net, x)), h0, workers)
 
 
 def half_squares(
@@ -60,8 +68,8 @@ def half_squares(
     workers: int | None,
     memory: int | None,
 ) -> tuple[Sequences, dict[str, FloatArray]]:
-    """As `engine.backward`, fused, of a neuron over lazy arrays; with the job of a block."""
-    parts, starts = _parts(x.shape), [h0]
+    """As `engine.backward`, fused, of lazy arrays; with the job of a block."""
+    parts, starts = _parts(net, x, y), [h0]
     typed = np.empty(0, y.dtype)
     for part in parts[:-1]:
         starts.append(_end(net, [_read(x, part)], starts[-1], workers, typed))
@@ -69,14 +77,13 @@ def half_squares(
     dh: FloatArray | None = None
     while parts:
         part = parts.pop()
-        target = _read(y, part)
+        target = _read(y, part, _time_axis(x))
         job = sequences(net, _read(x, part), h0=starts.pop(), others=(target,))
         target = job.full("y", target, "KBTO")
         dh = np.zeros_like(job.h0) if dh is None else dh
-        options: dict[str, Any] = {"workers": workers, "memory": memory}
-        sums, dh = engine.neuron_sums(job, target, dh, None, fused=True, sums=sums, **options)
-    assert sums is not None, "lazy arrays have steps"
-    assert dh is not None
+        options: dict[str, Any] = {"workers": workers, "memory": memory, "each": per_sequence}
+        sums, dh = engine.add_sums(job, target, dh, None, fused=True, sums=sums, **options)
+    assert dh is not None, "lazy arrays have steps"
     return job, {**engine.named_sums(job, sums, per_sequence), "h0": dh}
 
 
@@ -101,16 +108,25 @@ def _end(
     return result
 
 
-def _parts(shape: tuple[int, ...]) -> list[slice]:
-    """The steps of (T,) or (B, T) in blocks."""
-    rows = shape[0] if len(shape) == 2 else 1
-    steps = SLICE * max(1, BLOCK_NUMBERS // (SLICE * rows))
-    return [slice(t, min(t + steps, shape[-1])) for t in range(0, shape[-1], steps)]
+def _parts(net: RNN, *arrays: Any) -> list[slice]:
+    """The steps of all arrays in blocks."""
+    axis = _time_axis(arrays[0])
+    total = arrays[0].shape[axis]
+    numbers = max(math.prod(array.shape) // total for array in arrays)
+    unit = SLICE if net.is_neuron else SLICE_STEPS
+    steps = unit * max(1, BLOCK_NUMBERS // (unit * numbers))
+    return [slice(t, min(t + steps, total)) for t in range(0, total, steps)]
 
 
-def _read(x: Any, part: slice) -> FloatArray:
+def _time_axis(x: Any) -> int:
+    """Of (T,), (B, T) or (B, T, F)."""
+    return min(len(x.shape), 2) - 1
+
+
+def _read(x: Any, part: slice, axis: int | None = None) -> FloatArray:
     """Some steps of all sequences, copied; memory that a file was mapped into is given back."""
-    block = np.array(x[..., part])
+    axis = _time_axis(x) if axis is None else axis
+    block = np.array(x[(slice(None),) * axis + (part,)])
     mapping = getattr(x, "_mmap", None)
     # A private mapping ("c") would lose what was written to it.
     if isinstance(mapping, mmap.mmap) and x.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):

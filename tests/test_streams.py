@@ -73,6 +73,28 @@ def test_gradients_have_the_bits_of_those_in_memory(net, rows, x):
     assert_same(fastrnn.loss_and_grad(net, Chunked(inputs), Chunked(targets), **options), expected)
 
 
+@pytest.mark.parametrize("rows", [None, 1, 40])
+@pytest.mark.parametrize("outputs", [0, 2])
+def test_gradients_of_layers_have_the_bits_of_those_in_memory(outputs, rows, monkeypatch):
+    monkeypatch.setattr(streams, "BLOCK_NUMBERS", 1 << 12)
+    rng = np.random.default_rng(4)
+    inputs = 1 if rows is None else 3
+    shapes = [(2, 5, inputs), (2, 5, 5), (2, 5), (2, outputs, 5), (2, outputs)]
+    weights = [0.4 * rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    names = ("w1", "w2", "b", "w3", "b3")[: 5 if outputs else 3]
+    net = fastrnn.RNN(**dict(zip(names, weights, strict=False)))
+    of_x = (3000,) if rows is None else (rows, 1000, inputs)
+    x = rng.standard_normal(of_x).astype(np.float32)
+    y = rng.standard_normal((*of_x[:2], outputs or 5)).astype(np.float32)
+    for each in (False, True):
+        options = {"wrt": (*net.weight_names, "h0"), "per_sequence": each}
+        expected = fastrnn.loss_and_grad(net, x, y, **options)
+        assert streams.suit(net, Chunked(x), Chunked(y))
+        assert_same(fastrnn.loss_and_grad(net, Chunked(x), Chunked(y), **options), expected)
+    last = fastrnn.forward(net, Chunked(x), keep="last")
+    np.testing.assert_array_equal(last, fastrnn.forward(net, x, keep="last"))
+
+
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 def test_mapped_files(mode, x, tmp_path):
     net = NETS["neuron"]
@@ -154,7 +176,14 @@ def test_wrong_iterators_are_refused(blocks, options, error, message):
     ids=["array", "list", "no array", "integers", "no steps", "of a layer"],
 )
 def test_all_else_is_taken_whole(x):
-    assert not streams.is_lazy(x)
+    assert not streams.is_lazy(NETS["neuron"], x)
+
+
+def test_many_sequences_of_a_layer_are_taken_whole():
+    layer = fastrnn.RNN(np.ones((3, 1)), np.ones((3, 3)))
+    for rows in (256, 257):
+        x, y = Chunked(np.zeros((rows, 4))), Chunked(np.zeros((rows, 4, 3)))
+        assert streams.suit(layer, x, y) == (rows == 256)
 
 
 def test_a_wrong_name_is_refused_before_anything_is_read():

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled, streams
 from fastrnn.checks import FloatArray, choice, output_array
-from fastrnn.rnn import RNN
+from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import sequences
 
 
@@ -83,8 +83,9 @@ def forward(
     >>> fastrnn.forward(net, [[1.0, 0.0], [0.0, 1.0]], keep="last")
     array([0.5, 1. ])
     """
+    require_net(net)
     choice("keep", keep, ("all", "last"))
-    if isinstance(x, Iterator) or streams.is_lazy(x):
+    if isinstance(x, Iterator) or streams.is_lazy(net, x):
         if keep == "last" and lengths is None and not scaled and out is None:
             return streams.last_state(net, x, h0, workers)
         if isinstance(x, Iterator):

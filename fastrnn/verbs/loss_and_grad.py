@@ -13,7 +13,7 @@ from fastrnn import engine_scaled, mending, streams, truncated
 from fastrnn.checks import FloatArray, choice, float_array, is_finite, positive, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled
 from fastrnn.memory import byte_budget
-from fastrnn.rnn import RNN
+from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import Sequences, sequences
 
 
@@ -43,8 +43,8 @@ def loss_and_grad(
     net : RNN
         One net or a bank of K nets.
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
-        B sequences of T steps. Of neurons, a large `numpy.memmap` and a chunked array (Zarr,
-        HDF5, Dask) are read block by block, twice.
+        B sequences of T steps. A large `numpy.memmap` and a chunked array (Zarr, HDF5, Dask) are
+        read block by block, twice; of layers, where B is at most 256.
     y : array_like, shape of the predictions
         Target; its bank axis may be missing.
     loss : {"mse"}
@@ -98,8 +98,7 @@ def loss_and_grad(
     (0.625, 1.25, 0.5)
     """
     choice("loss", loss, ("mse",))
-    if not isinstance(net, RNN):
-        raise TypeError(f"net must be a fastrnn.RNN, got {type(net).__name__}")
+    require_net(net)
     weights = net.weight_names
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
     if truncate is not None:
@@ -184,7 +183,7 @@ def _of_streams(
     )
     if not all(is_finite(array) for array in arrays.values()):
         return None
-    predictions = math.prod(x.shape) * net.output_size
+    predictions = math.prod(y.shape)
     return _mean(job, arrays, wanted, 2.0 / predictions, per_sequence)
 
 
