@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,11 @@ class Diagnosis:
     ----------
     net : RNN
         What was diagnosed.
+    steps : int or ndarray, shape [K,] [B]
+        Steps of each sequence.
     influence : Scaled, shape [K,] [B,] T [,F]
-        Derivative of the last prediction by every input.
+        Derivative of the last prediction by every input. Of a series that was read block by
+        block, this, ``share`` and ``gradient_by_lag`` are of the newest steps alone.
     influence_of_first : Scaled, shape [K,] [B] [,F]
         The same for x_1 alone.
     share : ndarray, shape [K,] [B,] T
@@ -77,6 +80,7 @@ class Diagnosis:
     """
 
     net: RNN
+    steps: Any
     influence: Scaled
     influence_of_first: Scaled
     share: Any
@@ -197,8 +201,7 @@ class Diagnosis:
         )
 
     def _steps(self, index: tuple[int, ...] = ()) -> int:
-        by_lag = self.gradient_by_lag[index]
-        return int((~np.isnan(by_lag)).sum()) or len(by_lag)
+        return int(np.asarray(self.steps)[index])
 
     def _paragraph(self) -> str:
         steps = self._steps()
@@ -265,29 +268,59 @@ class Diagnosis:
         return "\n".join(lines)
 
 
+class Findings(NamedTuple):
+    """What a diagnosis is made of, with all axes."""
+
+    influence: Scaled  # (K, B, T, F)
+    first: Scaled  # (K, B, F)
+    share: FloatArray  # (K, B, T)
+    by_lag: FloatArray  # (K, B, T)
+    horizon: FloatArray  # (K, B)
+    decades: FloatArray  # (K, B)
+    growth: Estimate  # (K, B, 1)
+    saturated: FloatArray  # (K, B)
+    mean: FloatArray  # (B,) of the inputs of a neuron
+
+
 def diagnosis(job: Sequences, by_x: Scaled, states: FloatArray, growth: Estimate) -> Diagnosis:
     """Diagnosis from the influences of x (K, B, T, F), the states and the largest exponent."""
     magnitude = log10_norm(by_x)
     by_lag = _newest_first(magnitude, job.lengths)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    within = np.arange(job.x.shape[1]) < job.lengths[:, None]
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         decades = _decades(by_lag, job.lengths)
-    influence = job.visible(by_x, "KBTX")
-    time = -1 if "X" in job.absent else -2
-    beginning = (Ellipsis, 0) if time == -1 else (Ellipsis, 0, slice(None))
+        mean = np.where(within, job.x[..., 0].astype(np.float64), 0.0).sum(axis=1) / job.lengths
+    found = Findings(
+        influence=by_x,
+        first=by_x[:, :, 0] if job.x.shape[1] else by_x.sum(axis=2),
+        share=_share(magnitude),
+        by_lag=by_lag,
+        horizon=_horizon(by_lag),
+        decades=decades,
+        growth=growth,
+        saturated=saturated_steps(job, states) / np.maximum(1, job.lengths * job.net.hidden_size),
+        mean=mean,
+    )
+    return assembled(job, found, job.lengths)
+
+
+def assembled(job: Sequences, found: Findings, lengths: NDArray[np.int64]) -> Diagnosis:
+    """The diagnosis as the caller sees it, of sequences of some lengths (B,)."""
     return Diagnosis(
         net=job.net,
-        influence=influence,
-        influence_of_first=influence[beginning] if job.x.shape[1] else influence.sum(axis=time),
-        share=job.visible(_share(magnitude), "KBT"),
-        gradient_by_lag=job.visible(by_lag, "KBT"),
-        horizon=job.visible(_horizon(by_lag), "KB"),
-        exponent=job.visible(growth.mean[..., 0], "KB"),
-        exponent_stderr=job.visible(growth.stderr[..., 0], "KB"),
-        exponent_converged=job.visible(growth.reliable[..., 0], "KB"),
-        decades=job.visible(decades, "KB"),
-        regime=_plain(job.visible(regimes(decades), "KB")),
-        saturated=job.visible(_saturated(job, states), "KB"),
-        fixed_points=_fixed_points(job) if job.net.is_neuron else None,
+        steps=job.visible(np.broadcast_to(lengths, job.size("KB")), "KB"),
+        influence=job.visible(found.influence, "KBTX"),
+        influence_of_first=job.visible(found.first, "KBX"),
+        share=job.visible(found.share, "KBT"),
+        gradient_by_lag=job.visible(found.by_lag, "KBT"),
+        horizon=job.visible(found.horizon, "KB"),
+        exponent=job.visible(found.growth.mean[..., 0], "KB"),
+        exponent_stderr=job.visible(found.growth.stderr[..., 0], "KB"),
+        exponent_converged=job.visible(found.growth.reliable[..., 0], "KB"),
+        decades=job.visible(found.decades, "KB"),
+        regime=_plain(job.visible(regimes(found.decades), "KB")),
+        saturated=job.visible(found.saturated, "KB"),
+        fixed_points=_fixed_points(job, found.mean) if job.net.is_neuron else None,
     )
 
 
@@ -307,13 +340,11 @@ def joined(net: RNN, parts: Sequence[Diagnosis]) -> Diagnosis:
     return Diagnosis(net=net, **{name: whole([getattr(p, name) for p in parts]) for name in names})
 
 
-def _fixed_points(job: Sequences) -> FixedPoints:
-    """Under the mean of each sequence; of one without a finite mean there are none."""
+def _fixed_points(job: Sequences, mean: FloatArray) -> FixedPoints:
+    """Under the mean (B,) of each sequence; of one without a finite mean there are none."""
     w1, w2, b = (np.reshape(w, (-1, 1)).astype(np.float64) for w in job.weights[:3])
-    within = np.arange(job.x.shape[1]) < job.lengths[:, None]
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        total = np.where(within, job.x[..., 0].astype(np.float64), 0.0).sum(axis=1)
-        a = w1 * (total / job.lengths) + b
+    with np.errstate(invalid="ignore", over="ignore"):
+        a = w1 * mean + b
     known = np.isfinite(a)
     found = fixed_points_of(
         job.net.activation, np.where(known, a, 0.0), np.broadcast_to(w2, a.shape)
@@ -394,8 +425,8 @@ def _share(magnitude: FloatArray) -> FloatArray:
     return np.asarray(weight / np.where(total == 0, 1.0, total))
 
 
-def _saturated(job: Sequences, states: FloatArray) -> FloatArray:
-    """Share of the steps and units within the sequences' lengths where f' has all but gone."""
+def saturated_steps(job: Sequences, states: FloatArray) -> FloatArray:
+    """Number (K, B) of steps and units, within the lengths, where f' has all but gone."""
     activation = job.net.activation
     if activation == "tanh":
         flat = abs(states) > SATURATED_TANH
@@ -404,8 +435,7 @@ def _saturated(job: Sequences, states: FloatArray) -> FloatArray:
     else:
         flat = (states == 0) & (activation == "relu")
     within = np.arange(states.shape[2]) < job.lengths[:, None]
-    count = np.maximum(1, job.lengths * job.net.hidden_size)
-    return np.asarray((flat & within[None, :, :, None]).sum(axis=(2, 3)) / count)
+    return np.asarray((flat & within[None, :, :, None]).sum(axis=(2, 3)))
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.kernels import ACTIVATIONS, BOUNDED, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.kernels.sums import ordered_total
+from fastrnn.lanes import Carried
 from fastrnn.layers_scaled import Total
 from fastrnn.memory import budget_too_small
 from fastrnn.scaled import Scaled, already_normal
@@ -63,6 +64,21 @@ def influence(
     pull(job, none, seeds, into, workers, memory, fused=False, each=False, want_sums=False)
     found = into.scaled(job)
     return found["x"], found["h0"]
+
+
+def neuron_influence(
+    job: Sequences, carried: Carried, *, workers: int | None
+) -> tuple[Scaled, NDArray[np.bool_]]:
+    """What is carried from later steps of a neuron, pulled back to x (K, B, T, F) and h_0.
+
+    Also which nets and sequences were outside the kernel's range, see there.
+    """
+    dx = _pair("influences", job.size("KBTF"), job.dtype)
+    none = np.broadcast_to(np.zeros((), job.dtype), job.size("KBT"))
+    into = dx[0][..., 0], dx[1][..., 0]
+    walk = lanes(job, workers).backward_scaled
+    outside = walk(job.h0, none, carried, None, into, fused=False, want_w3=False)
+    return already_normal(*dx), outside | ~np.isfinite(carried.dh[..., 0])
 
 
 def backward(
@@ -167,12 +183,11 @@ def _pull_neuron(
         rows = np.zeros((len(neuron.SUMS), *job.h0.shape[:2], SUM))
         rows[: neuron_scaled.POWERED, ..., -1] = neuron_scaled.NO_POWER
     dx = (into.dx[0][..., 0], into.dx[1][..., 0]) if into.want_dx else None
-    walk = lanes(job, workers, memory).backward_scaled
-    *found, outside = walk(
-        job.h0, upstream[..., 0], dlast, rows, dx, fused=fused, want_w3=job.net.has_readout
+    carried, walk = Carried.start(dlast), lanes(job, workers, memory).backward_scaled
+    outside = walk(
+        job.h0, upstream[..., 0], carried, rows, dx, fused=fused, want_w3=job.net.has_readout
     )
-    for mine, theirs in zip(into.dh0, found, strict=True):
-        mine[...] = theirs
+    into.dh0[0][...], into.dh0[1][...] = carried.dh, carried.power + carried.rest
     outside |= ~np.isfinite(into.dh0[0][..., 0])
     if rows is not None:
         outside |= neuron_scaled.digits_lost(rows)

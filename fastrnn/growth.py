@@ -84,8 +84,7 @@ class Growth:
         count = int(np.max(-(-steps // windows), initial=0))
         nets, batch_size, _ = self.h.shape
         found = zeros("local growth", (nets, batch_size, count, self.k), np.float64, FEWER)
-        open_windows = np.zeros((3, nets, batch_size, self.k))
-        open_windows[0] = 1.0
+        open_windows = new_windows((nets, batch_size, self.k))
         longest = int(steps.max(initial=0))
         x = self.job.x[:, self.step : self.step + longest]
         part = replace(self.job, x=x, h0=self.h, lengths=steps)
@@ -95,9 +94,7 @@ class Growth:
         else:
             self._lead(part, windows, open_windows, found)
         self.step += longest
-        left = np.flatnonzero(steps % windows)
-        product, power, rest = open_windows[:, :, left]
-        found[:, left, (steps // windows)[left]] = Scaled(product, power + rest).log()
+        close_windows(found, open_windows, steps, windows)
         return found
 
     def _lead(
@@ -143,6 +140,22 @@ class Growth:
 
 def _advance(before: tuple[Any, ...], after: tuple[Any, ...], lanes: tuple[int, int]) -> None:
     tangents.advance(*before, lanes, *after)
+
+
+def new_windows(shape: tuple[int, ...]) -> Doubles:
+    """What kernels carry of windows that have begun: empty products."""
+    windows = np.zeros((3, *shape))
+    windows[0] = 1.0
+    return windows
+
+
+def close_windows(
+    sums: Doubles, open_windows: Doubles, steps: NDArray[np.int64], windows: NDArray[np.int64]
+) -> None:
+    """Sums (K, B, W, k) of the last windows of sequences (B,) that end within one."""
+    left = np.flatnonzero(steps % windows)
+    product, power, rest = open_windows[:, :, left]
+    sums[:, left, (steps // windows)[left]] = Scaled(product, power + rest).log()
 
 
 def padded(hidden: int) -> int:

@@ -57,6 +57,20 @@ BACK_IN_ROWS = Block(64, neuron.SUM_STEPS)
 TILES = [tile for tile in range(neuron.SEGMENT, 0, -neuron.SUM_STEPS) if neuron.SEGMENT % tile == 0]
 
 
+class Carried(NamedTuple):
+    """A gradient dh * 2**(power + rest) of a state (K, B, 1), each an array in float64."""
+
+    dh: NDArray[np.float64]
+    power: NDArray[np.float64]
+    rest: NDArray[np.float64]
+
+    @classmethod
+    def start(cls, dh: FloatArray) -> Carried:
+        """From a plain gradient."""
+        own = np.array(dh, np.float64)
+        return cls(own, np.zeros_like(own), np.zeros_like(own))
+
+
 @dataclass(frozen=True, eq=False)
 class Lanes:
     """K nets over B sequences x (B, T) of some lengths (B,)."""
@@ -113,22 +127,21 @@ class Lanes:
         self,
         h0: FloatArray,
         upstream: FloatArray,
-        seed: FloatArray,
+        carried: Carried,
         sums: NDArray[np.float64] | None,
         dx: tuple[FloatArray, NDArray[np.float64]] | None,
         *,
         fused: bool,
         want_w3: bool,
-    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Of any magnitude: seed (K, B, 1) of the last state and upstream (K, B, T) pulled back.
+    ) -> NDArray[np.bool_]:
+        """Of any magnitude: a gradient of the last state and upstream (K, B, T) pulled back.
 
-        Adds to ``sums`` (6, K, B, 4), writes mantissas and exponents ``dx`` (K, B, T), and returns
-        those by h_0, and which lanes (K, B) were outside the kernel's range: see there.
+        What is carried becomes the gradient of h_0. Adds to ``sums`` (6, K, B, 4), writes mantissas
+        and exponents ``dx`` (K, B, T), and returns which lanes (K, B) were outside the kernel's
+        range: see there.
         """
-        dh = np.array(seed, np.float64)
-        power, rest = np.zeros_like(dh), np.zeros_like(dh)
-        outside = np.zeros(dh.shape[:2], np.uint8)
-        mantissa, exponent = (dh, dh) if dx is None else dx
+        outside = np.zeros(h0.shape[:2], np.uint8)
+        mantissa, exponent = (carried.dh, carried.dh) if dx is None else dx
         all_sums = np.empty((0, 0, 0, 0)) if sums is None else sums
         for part, steps, start in self._slices_back(h0):
             inputs, lengths = view(part.x), part.lengths
@@ -138,9 +151,9 @@ class Lanes:
                 out = view(mantissa[..., steps]), view(exponent[..., steps])
             up = view(upstream[..., steps])
             wanted = all_sums, sums is not None, want_w3
-            after = (fused, up, dh, power, rest, *wanted, *out, dx is not None)
+            after = (fused, up, *carried, *wanted, *out, dx is not None)
             part._share(neuron_scaled.backward, part._block(BACK, 7), before, (*after, outside))
-        return dh, power + rest, outside.astype(bool)
+        return outside.astype(bool)
 
     def growth(
         self,

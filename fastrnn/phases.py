@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastrnn import engine
 from fastrnn.checks import FloatArray
 from fastrnn.diagnosis import HORIZON_DECADES, LN_10, regimes
+from fastrnn.growth import new_windows
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
@@ -155,8 +156,7 @@ def _of_bank(net: RNN, x: FloatArray, workers: int | None) -> Doubles:
     lanes = engine.lanes(job, workers)
     nets, batch_size, steps = *job.size("KB"), x.shape[1]
     windows = np.full(batch_size, steps)
-    carried, sums = np.zeros((3, nets, batch_size)), np.zeros((nets, batch_size, 1))
-    carried[0] = 1.0
+    carried, sums = new_windows((nets, batch_size)), np.zeros((nets, batch_size, 1))
     lanes.growth(job.h0, 0, windows, carried, sums)
     total = sums[..., 0]
     horizon, newest = lanes.horizon(job.h0, 10.0**-HORIZON_DECADES)

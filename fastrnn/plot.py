@@ -85,7 +85,7 @@ def unrolled_influence(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
     axes = _axes(ax)
     log10 = _finite(found.gradient_by_lag[::-1])
     log10 = log10[~np.isnan(found.gradient_by_lag[::-1])]
-    steps = np.arange(1, len(log10) + 1)
+    steps = np.arange(1, len(log10) + 1) + (found.steps - len(log10))
     colour = REGIME_COLOURS[found.regime]
     if len(steps) <= MOST_BARS and (np.nanmax(abs(log10), initial=0.0) < FAR_DECADES):
         axes.set_yscale("log")

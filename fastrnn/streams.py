@@ -55,7 +55,7 @@ def last_state(net: RNN, x: Any, h0: Any, workers: int | None) -> FloatArray:
     """The last state, as `forward` has it, of a lazy array or an iterator of blocks."""
     if isinstance(x, Iterator):
         return _end(net, x, h0, workers)
-    return _end(net, (_read(x, part) for part in _parts(net, x)), h0, workers)
+    return _end(net, (read(x, part) for part in parts(net, x)), h0, workers)
 
 
 def half_squares(
@@ -69,16 +69,16 @@ def half_squares(
     memory: int | None,
 ) -> tuple[Sequences, dict[str, FloatArray]]:
     """As `engine.backward`, fused, of lazy arrays; with the job of a block."""
-    parts, starts = _parts(net, x, y), [h0]
+    left, starts = parts(net, x, y), [h0]
     typed = np.empty(0, y.dtype)
-    for part in parts[:-1]:
-        starts.append(_end(net, [_read(x, part)], starts[-1], workers, typed))
+    for part in left[:-1]:
+        starts.append(_end(net, [read(x, part)], starts[-1], workers, typed))
     sums = None
     dh: FloatArray | None = None
-    while parts:
-        part = parts.pop()
-        target = _read(y, part, _time_axis(x))
-        job = sequences(net, _read(x, part), h0=starts.pop(), others=(target,))
+    while left:
+        part = left.pop()
+        target = read(y, part, _time_axis(x))
+        job = sequences(net, read(x, part), h0=starts.pop(), others=(target,))
         target = job.full("y", target, "KBTO")
         dh = np.zeros_like(job.h0) if dh is None else dh
         options: dict[str, Any] = {"workers": workers, "memory": memory, "each": per_sequence}
@@ -108,12 +108,11 @@ def _end(
     return result
 
 
-def _parts(net: RNN, *arrays: Any) -> list[slice]:
-    """The steps of all arrays in blocks."""
-    axis = _time_axis(arrays[0])
-    total = arrays[0].shape[axis]
-    numbers = max(math.prod(array.shape) // total for array in arrays)
-    unit = SLICE if net.is_neuron else SLICE_STEPS
+def parts(net: RNN, *arrays: Any, each: int = 1, unit: int = 0) -> list[slice]:
+    """The steps of all arrays in blocks, for each of whose numbers so many others are made."""
+    total = arrays[0].shape[_time_axis(arrays[0])]
+    numbers = each * max(math.prod(array.shape) // total for array in arrays)
+    unit = unit or (SLICE if net.is_neuron else SLICE_STEPS)
     steps = unit * max(1, BLOCK_NUMBERS // (unit * numbers))
     return [slice(t, min(t + steps, total)) for t in range(0, total, steps)]
 
@@ -123,7 +122,7 @@ def _time_axis(x: Any) -> int:
     return min(len(x.shape), 2) - 1
 
 
-def _read(x: Any, part: slice, axis: int | None = None) -> FloatArray:
+def read(x: Any, part: slice, axis: int | None = None) -> FloatArray:
     """Some steps of all sequences, copied; memory that a file was mapped into is given back."""
     axis = _time_axis(x) if axis is None else axis
     block = np.array(x[(slice(None),) * axis + (part,)])

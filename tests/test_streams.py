@@ -122,6 +122,37 @@ def test_zarr_arrays(x, tmp_path):
     )
 
 
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("steps", [3 * SEGMENT + 77, 5])
+def test_a_diagnosis_is_that_in_memory(steps, net, rows, x, monkeypatch):
+    monkeypatch.setattr(streams, "BLOCK_NUMBERS", 1)
+    x = x[0, :steps] if rows == 1 else x[:, :steps]
+    start = fastrnn.forward(net, x[..., :5], keep="last")
+    found = fastrnn.diagnose(net, Chunked(x), h0=start)
+    expected = fastrnn.diagnose(net, x, h0=start)
+    kept = (steps - 1) % SEGMENT + 1
+    names = ("steps", "horizon", "exponent", "exponent_stderr", "decades", "regime", "saturated")
+    for name in names:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+    assert (found.influence == expected.influence[..., -kept:]).all()
+    assert np.all(found.influence_of_first == expected.influence_of_first)
+    np.testing.assert_array_equal(found.gradient_by_lag, expected.gradient_by_lag[..., :kept])
+    # Sums of up to T terms in another order.
+    bound = steps * np.finfo(np.float64).eps
+    np.testing.assert_allclose(found.share, expected.share[..., -kept:], rtol=bound, atol=1e-300)
+    np.testing.assert_array_equal(found.fixed_points.stable, expected.fixed_points.stable)
+    np.testing.assert_allclose(found.fixed_points.h, expected.fixed_points.h, rtol=1e-6)
+    if rows == 1 and not net.is_bank:
+        assert found.summary().splitlines()[0] == expected.summary().splitlines()[0]
+        assert f"of {steps} steps" in found.summary()
+
+
+def test_a_diagnosis_that_must_be_walked_exactly_is_taken_whole():
+    with pytest.raises(AssertionError, match="read whole"):
+        fastrnn.diagnose(NETS["neuron"], Chunked(np.array([1.0, np.inf, 1.0])))
+
+
 @pytest.mark.parametrize("kind", ["neuron", "bank", "layer"])
 def test_forward_over_an_iterator_of_blocks(kind, x):
     layer = fastrnn.RNN(np.ones((5, 1)), 0.3 * np.ones((5, 5)), np.arange(5.0))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine, engine_scaled
+from fastrnn import engine, engine_scaled, streams
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.growth import largest_exponent
-from fastrnn.rnn import RNN
+from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import sequences
+from fastrnn.streamed_diagnosis import streamed_diagnosis
 
 
 def diagnose(
@@ -27,7 +28,9 @@ def diagnose(
     net : RNN
         One net or a bank of K nets.
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
-        B sequences of T steps.
+        B sequences of T steps. Of neurons, a large `numpy.memmap` and a chunked array (Zarr,
+        HDF5, Dask) are read block by block, twice, and what the result holds of every step is
+        that of the newest alone.
     v : array_like, shape (O,), default all ones
         Weights of a layer's outputs in the sum that is diagnosed.
     h0 : array_like, shape of the last state, with or without its bank axis, default 0
@@ -98,6 +101,11 @@ def diagnose(
     saturated steps   80.0%
     fixed points      0.995 stable (under the mean input)
     """
+    require_net(net)
+    if net.is_neuron and v is None and lengths is None and streams.is_lazy(net, x):
+        read = streamed_diagnosis(net, x, h0, workers)
+        if read is not None:
+            return read
     job = sequences(net, x, h0=h0, lengths=lengths)
     seed = job.output_seed(v)
     states, _ = engine.forward(job, keep=True, workers=workers)
