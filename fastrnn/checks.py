@@ -66,6 +66,8 @@ def output_array(
 
 def cast(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
     """Finite ``array`` as ``dtype``; a value that would become inf or 0 there is refused."""
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore", under="ignore"):
         result = np.asarray(array, dtype)
     lost = ~np.isfinite(result) | ((result == 0) & (array != 0))

@@ -294,7 +294,9 @@ class Layers:
 
     def ends(self, rows: NDArray[np.int64], start: int, steps: int) -> NDArray[np.int64]:
         """Where sequences end in a slice."""
-        return np.clip(self.lengths[rows] - start, 0, min(steps, self.x.shape[1] - start))
+        left = self.lengths[rows] - start
+        # np.clip takes five times as long of a few numbers.
+        return np.minimum(np.maximum(left, 0), min(steps, self.x.shape[1] - start))
 
     @property
     def _affordable_steps(self) -> int:

@@ -193,8 +193,7 @@ class RNN:
         def full(name: str, array: FloatArray, *shape: int) -> FloatArray:
             if self.is_neuron:
                 array = array.reshape(array.shape + (1,) * (len(shape) - 1))
-            array = cast(name, array, dtype)
-            return np.array(np.broadcast_to(array, shape), order="C")
+            return np.full(shape, cast(name, array, dtype))
 
         def bias(name: str, array: FloatArray, *shape: int) -> FloatArray:
             return full(name, np.where(array == 0, -zero, array), *shape)

@@ -26,7 +26,7 @@ import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from fastrnn import environment
+from fastrnn import __version__, environment
 from fastrnn.batch import receipts
 from fastrnn.batch.description import npy_pieces
 from fastrnn.batch.durable import PARTIAL, bring_to_disk, digest, whole_name, write_durably
@@ -150,7 +150,7 @@ class Store:
 
     @cached_property
     def _origin(self) -> dict[str, Any]:
-        return {"cpu": environment.machine()["cpu"], "fastrnn": environment.versions()["fastrnn"]}
+        return {"cpu": environment.machine()["cpu"], "fastrnn": __version__}
 
 
 def clear(path: Path) -> None:

@@ -19,6 +19,7 @@ A new activation is a name in ``ACTIVATIONS`` and a row in each table at the end
 """
 
 import math
+from functools import cache
 
 from llvmlite import ir
 from numba import types
@@ -347,7 +348,12 @@ register_model(ActivationType)(models.OpaqueModel)
 
 @typeof_impl.register(Activation)
 def _typeof_activation(value, context):
-    return ActivationType(value.name)
+    return _activation_type(value.name)
+
+
+@cache  # numba asks at every call of a kernel
+def _activation_type(name):
+    return ActivationType(name)
 
 
 @unbox(ActivationType)
