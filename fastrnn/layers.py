@@ -17,15 +17,9 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED, Activation, layer, panels
-from fastrnn.kernels.layer import (
-    LOSS_STEPS,
-    SAMPLES,
-    Packed,
-    PackedBack,
-    PackedOutput,
-    Sums,
-)
+from fastrnn.kernels.layer import SAMPLES, Packed, PackedBack, PackedOutput, Sums
 from fastrnn.kernels.panels import LINE_BYTES, Panel, aligned
+from fastrnn.kernels.rows import LOSS_STEPS
 from fastrnn.lanes import view
 from fastrnn.memory import budget_too_small, check_memory
 from fastrnn.rnn import Weights

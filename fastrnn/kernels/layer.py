@@ -22,7 +22,7 @@ import numpy as np
 
 from fastrnn.kernels import alone
 from fastrnn.kernels.blocks import integers, numbers, sequence
-from fastrnn.kernels.jit import kernel
+from fastrnn.kernels.jit import inner, kernel
 from fastrnn.kernels.memory import get, lanes_of, numbers_at, prefetch, put
 from fastrnn.kernels.panels import MOST_ROWS
 from fastrnn.kernels.products import (
@@ -34,6 +34,7 @@ from fastrnn.kernels.products import (
     panel_width,
 )
 from fastrnn.kernels.rows import (
+    LOSS_STEPS,
     activate_rows,
     activate_with_slopes,
     add_errors,
@@ -50,8 +51,6 @@ from fastrnn.kernels.rows import (
 # Samples, steps times sequences, whose sum is in the arrays' own type. So many of all columns
 # fit into the first cache.
 SAMPLES = 128
-# Steps whose squared errors are added up in the arrays' own type.
-LOSS_STEPS = 32
 
 
 class Packed(NamedTuple):
@@ -97,14 +96,26 @@ def forward(f, panel, weights, x, inputs, rows, ends, stride, h, keep, states):
             f, panel, weights, source, x, inputs, rows[0], ends[0], h, keep, out, states
         )  # fmt: skip
         return
-    width = panel_width(panel)
     state, z = numbers(h, count * stride + lanes_of(h)), numbers(h, count * stride + lanes_of(h))
     x_offsets, offsets = integers(count), integers(count)
     z[:] = 0.0
     for r in range(count):
         x_offsets[r], offsets[r] = rows[r] * x[1], r * stride
         copy_row(panel, h.reshape(h.size), r * hidden, state, r * stride, hidden)
-    active = count
+    _advance(
+        f, panel, weights, source, x_offsets, x, inputs, rows, ends, stride, h, keep, out, states,
+        state, z, offsets,
+    )  # fmt: skip
+
+
+@inner
+def _advance(
+    f, panel, weights, source, x_offsets, x, inputs, rows, ends, stride, h, keep, out, states,
+    state, z, offsets,
+):  # fmt: skip
+    """Lead the rows of ``state`` on, and those whose sequence has ended to h."""
+    count, hidden = h.shape
+    active, width = count, panel_width(panel)
     for t in range(ends[0]):
         while ends[active - 1] <= t:
             active -= 1
@@ -138,14 +149,27 @@ def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs):
             f, panel, weights, source, x, inputs, rows[0], ends[0], stride, h, hs, slopes, xs
         )  # fmt: skip
         return
-    width, block, line = panel_width(panel), count * stride, inputs + 1
+    block, line = count * stride, inputs + 1
     z, offsets, x_offsets = numbers(h, block + lanes_of(h)), integers(count), integers(count)
     z[:] = 0.0
     clear_between(hs, 0, block)
     for r in range(count):
         offsets[r], x_offsets[r] = r * stride, r * line
         copy_row(panel, h.reshape(h.size), r * hidden, hs, r * stride, hidden)
-    active = count
+    _advance_with_slopes(
+        f, panel, weights, source, x, inputs, rows, ends, hidden, stride, hs, slopes, xs, z,
+        offsets, x_offsets,
+    )  # fmt: skip
+
+
+@inner
+def _advance_with_slopes(
+    f, panel, weights, source, x, inputs, rows, ends, hidden, stride, hs, slopes, xs, z, offsets,
+    x_offsets,
+):  # fmt: skip
+    """The steps of `replay`, from the states in the first rows of ``hs``."""
+    count, width, line = rows.size, panel_width(panel), inputs + 1
+    active, block = count, count * stride
     for s in range(ends[0]):
         while ends[active - 1] <= s:
             active -= 1
@@ -181,10 +205,9 @@ def retreat(
     The gradient of x is written to the view ``dx``. All else is of `replay`; states are known to
     be ``finite``, but for the first, or are not. Of ``slopes`` dz is made.
     """
-    panel, input_panel, output_panel, sum_panel = panels
+    panel, _, _, sum_panel = panels
     target, gradient = numbers_at(upstream[0], dh), numbers_at(dx[0], dh)
     count, hidden = dh.shape
-    width, input_width = panel_width(panel), panel_width(input_panel)
     n, steps = lanes_of(dh), ends[0]
     block, line = count * stride, inputs + 1
     z, g, ups, squares = (
@@ -206,66 +229,87 @@ def retreat(
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
     single = count == 1 and hidden <= n and (outputs == 0 or not fused)
     w2 = alone.in_vectors(panel, back.w2, hidden, hidden) if single else zeros
-    active = 0
-    for s in range(steps - 1, -1, -1):
-        while active < count and ends[active] > s:
-            active += 1
-        at, error_at, dh_t = s * block, s * count * outputs, g
-        if single:
-            alone.retreat(
-                fused, want_upstream, target, rows[0] * upstream[1] + s * upstream[2], upstream[3],
-                hs, at, hidden, stride, w2, ups, squares, g, slopes,
-            )  # fmt: skip
-        elif fused and outputs > 0:
-            _pull_outputs(
-                panel, output_panel, readout, back, hs, at + block, offsets, hidden, stride, target,
-                upstream, s, rows, active, each, errors, error_offsets, error_at, outputs, g, z,
-                sums.loss,
-            )  # fmt: skip
-            dh_t = z
-        elif fused or want_upstream:
-            load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
-            if fused:
-                add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
-            else:
-                add_rows(ups, active, hidden, stride, g)
-        if fused and outputs == 0 and s % LOSS_STEPS == 0:
-            fold_squares(squares, count, hidden, stride, each, sums.loss)
-        if not single:
-            times_slopes(dh_t, active, hidden, stride, slopes, at)
-            if active < count:
-                clear_between(slopes, at + active * stride, at + block)
-        if want_dx:
-            inner = (of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, input_width),)
-            affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
-            for r in range(active):
-                to = rows[r] * dx[1] + s * dx[2]
-                store_row(input_panel, row, r * inputs, gradient, to, dx[3], inputs)
-        if not single:
-            inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
-            affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
-        if s % chunk == 0:
-            length = min(chunk, steps - s)
-            samples = length if each else length * count
-            lines, size = lines_of(length * count, hidden, stride)
-            infinite = any_infinite(xs, s * count * line, 1, length * count * line, 0)
-            infinite = infinite or any_infinite(slopes, at, lines, size, stride)
-            if s == 0 or not finite:
-                infinite = infinite or any_infinite(hs, at, lines, size, stride)
-            # Of one sequence, samples are so many rows apart.
-            every = count if each else 1
-            for lane in range(every):
-                _add_sums(
-                    sum_panel, inputs, outputs if fused else 0, hidden, infinite, units, samples,
-                    hs, at + lane * stride, block, slopes, every * stride, xs,
-                    (s * count + lane) * line, every * line, errors, error_at + lane * outputs,
-                    every * outputs, scratch, sums, lane,
-                )  # fmt: skip
+    _retreat(
+        panels, readout, back, w2, single, hs, slopes, xs, finite, inputs, outputs, rows, ends,
+        hidden, stride, chunk, each, fused, target, upstream, want_upstream, gradient, dx, want_dx,
+        offsets, error_offsets, units, errors, row, zeros, ups, squares, scratch, z, g, sums,
+    )  # fmt: skip
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
 
-@kernel
+@inner
+def _retreat(
+    panels, readout, back, w2, single, hs, slopes, xs, finite, inputs, outputs, rows, ends, hidden,
+    stride, chunk, each, fused, target, upstream, want_upstream, gradient, dx, want_dx, offsets,
+    error_offsets, units, errors, row, zeros, ups, squares, scratch, z, g, sums,
+):  # fmt: skip
+    """The steps of `retreat`, which lead g, rows of dh, back."""
+    panel, input_panel, output_panel, sum_panel = panels
+    input_width, count = panel_width(input_panel), rows.size
+    block = count * stride
+    active, stop = 0, ends[0]
+    while stop > 0:
+        first = (stop - 1) // chunk * chunk
+        if single:
+            alone.retreat(
+                fused, want_upstream, target, rows[0] * upstream[1], upstream[2], upstream[3],
+                first, stop, hs, hidden, stride, w2, ups, squares, g, slopes, sums.loss,
+            )  # fmt: skip
+        for s in range(stop - 1, first - 1, -1):
+            while active < count and ends[active] > s:
+                active += 1
+            at = s * block
+            if not single:
+                _retreat_step(
+                    panel, output_panel, readout, back, hs, slopes, offsets, hidden, stride, target,
+                    upstream, want_upstream, fused, s, rows, active, each, errors, error_offsets,
+                    outputs, zeros, ups, squares, z, g, sums.loss,
+                )  # fmt: skip
+            if want_dx:
+                inner = (of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, input_width),)
+                affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
+                for r in range(active):
+                    to = rows[r] * dx[1] + s * dx[2]
+                    store_row(input_panel, row, r * inputs, gradient, to, dx[3], inputs)
+        _add_chunk(
+            sum_panel, inputs, outputs if fused else 0, hidden, units, first, stop - first, count,
+            each, stride, finite, hs, slopes, xs, errors, scratch, sums,
+        )  # fmt: skip
+        stop = first
+
+
+@inner
+def _retreat_step(
+    panel, output_panel, readout, back, hs, slopes, offsets, hidden, stride, target, upstream,
+    want_upstream, fused, s, rows, active, each, errors, error_offsets, outputs, zeros, ups,
+    squares, z, g, loss,
+):  # fmt: skip
+    """Lead g, which is dh, back over a step whose slopes become dz."""
+    block = rows.size * stride
+    at, dh = s * block, g
+    if fused and outputs > 0:
+        _pull_outputs(
+            panel, output_panel, readout, back, hs, at + block, offsets, hidden, stride, target,
+            upstream, s, rows, active, each, errors, error_offsets, s * rows.size * outputs,
+            outputs, g, z, loss,
+        )  # fmt: skip
+        dh = z
+    elif fused or want_upstream:
+        load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
+        if fused:
+            add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
+        else:
+            add_rows(ups, active, hidden, stride, g)
+    if fused and outputs == 0 and s % LOSS_STEPS == 0:
+        fold_squares(squares, active, hidden, stride, each, loss)
+    times_slopes(dh, active, hidden, stride, slopes, at)
+    clear_between(slopes, at + active * stride, at + block)
+    inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, panel_width(panel)),)
+    affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
+
+
+@inner
 def _pull_outputs(
     panel, output_panel, readout, back, hs, at, offsets, hidden, stride, target, y, s, rows, active,
     each, errors, error_offsets, error_at, outputs, dh, result, loss,
@@ -286,7 +330,7 @@ def _pull_outputs(
     affine(panel, active, hidden, dh, 0, stride, inner, result, 0, stride)
 
 
-@kernel
+@inner
 def load_step(panel, array, view, s, rows, active, into, stride, hidden):
     """Rows of one step of an array."""
     for r in range(active):
@@ -297,7 +341,31 @@ def load_step(panel, array, view, s, rows, active, into, stride, hidden):
             prefetch(array, at - view[2] + i)
 
 
-@kernel
+@inner
+def _add_chunk(
+    sum_panel, inputs, outputs, hidden, units, first, length, count, each, stride, finite, hs,
+    slopes, xs, errors, scratch, sums,
+):  # fmt: skip
+    """Add the products of some steps to the sums."""
+    block, line = count * stride, inputs + 1
+    at, error_at, x_at = first * block, first * count * outputs, first * count * line
+    samples = length if each else length * count
+    lines, size = lines_of(length * count, hidden, stride)
+    infinite = any_infinite(xs, x_at, 1, length * count * line, 0)
+    infinite = infinite or any_infinite(slopes, at, lines, size, stride)
+    if first == 0 or not finite:
+        infinite = infinite or any_infinite(hs, at, lines, size, stride)
+    # Of one sequence, samples are so many rows apart.
+    every = count if each else 1
+    for lane in range(every):
+        _add_sums(
+            sum_panel, inputs, outputs, hidden, infinite, units, samples, hs, at + lane * stride,
+            block, slopes, every * stride, xs, x_at + lane * line, every * line, errors,
+            error_at + lane * outputs, every * outputs, scratch, sums, lane,
+        )  # fmt: skip
+
+
+@inner
 def _add_sums(
     panel, inputs, outputs, hidden, infinite, units, samples, hs, at, block, dz, step, xs, x_at,
     x_step, errors, error_at, error_step, scratch, sums, lane,

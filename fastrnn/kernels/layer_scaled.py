@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from fastrnn.kernels.blocks import integers, numbers, sequence
-from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.jit import inner, kernel, part
 from fastrnn.kernels.layer import load_step
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
 from fastrnn.kernels.neuron_scaled import NO_POWER
@@ -69,17 +69,11 @@ def pull(
     The gradient of x goes into the views ``mantissas`` and ``exponents`` (B, T, F). Sequences
     marked on entry are left alone and add nothing.
     """
-    panel, input_panel, output_panel, sum_panel = panels
+    sum_panel = panels[3]
     target, out = numbers_at(upstream[0], dh), numbers_at(mantissas[0], dh)
     power_out = numbers_at(exponents[0], dh_powers)
     count, hidden = dh.shape
-    width, input_width = panel_width(panel), panel_width(input_panel)
     n, steps, block, line = lanes_of(dh), ends[0], count * stride, inputs + 1
-    least, reach = _of_type(dh, LEAST_32, LEAST_64), _of_type(dh, REACH_32, REACH_64)
-    columns = (hidden + panel_width(sum_panel) - 1) // panel_width(sum_panel)
-    columns *= panel_width(sum_panel)
-    joined = fused or want_upstream
-    up_power = shifts[W3] if fused and outputs > 0 else 0.0
     g, ups, row = numbers(dh, block + n), numbers(dh, block + n), numbers(dh, count * inputs)
     errors = numbers(dh, steps * count * outputs)
     zeros = numbers(dh, max(hidden, inputs))
@@ -98,6 +92,31 @@ def pull(
     )  # fmt: skip
     for array in (g, ups, zeros, scratch):
         array[:] = 0.0
+    _pull(
+        lines, panels, readout, back, shifts, leasts, hs, slopes, xs, inputs, outputs, rows, ends,
+        stride, chunk, each, fused, target, upstream, want_upstream, dh, dh_powers, sums, want_sums,
+        out, mantissas, power_out, exponents, want_dx, outside, g, ups, row, errors, zeros, powers,
+        factors, factor_powers, sizes, open_powers, doubts, scratch, offsets, error_offsets, units,
+    )  # fmt: skip
+
+
+@inner
+def _pull(
+    lines, panels, readout, back, shifts, leasts, hs, slopes, xs, inputs, outputs, rows, ends,
+    stride, chunk, each, fused, target, upstream, want_upstream, dh, dh_powers, sums, want_sums,
+    out, mantissas, power_out, exponents, want_dx, outside, g, ups, row, errors, zeros, powers,
+    factors, factor_powers, sizes, open_powers, doubts, scratch, offsets, error_offsets, units,
+):  # fmt: skip
+    """The steps of `pull`, with room for all that they make."""
+    panel, input_panel, output_panel, sum_panel = panels
+    count, hidden = dh.shape
+    width, input_width = panel_width(panel), panel_width(input_panel)
+    steps, block, line = ends[0], count * stride, inputs + 1
+    least, reach = _of_type(dh, LEAST_32, LEAST_64), _of_type(dh, REACH_32, REACH_64)
+    columns = (hidden + panel_width(sum_panel) - 1) // panel_width(sum_panel)
+    columns *= panel_width(sum_panel)
+    joined = fused or want_upstream
+    up_power = shifts[W3] if fused and outputs > 0 else 0.0
     for r in range(count):
         offsets[r], error_offsets[r] = r * stride, r * outputs
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
@@ -201,7 +220,7 @@ def pull(
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
 
-@kernel
+@inner
 def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
     """dz = (g + factor ups) f' of a row, over its f'.
 
@@ -238,7 +257,7 @@ def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
     return any_lane(lost > 0.0), any_lane(doubtful > 0.0), far, any_lane(tops > 0.0)
 
 
-@kernel
+@inner
 def _largest(array, at, hidden):
     """The largest absolute value of a row; NaN where some number is none."""
     tops = nothing = like(load(array, at), 0.0)
@@ -250,7 +269,7 @@ def _largest(array, at, hidden):
     return np.float64(largest)
 
 
-@kernel
+@inner
 def _smallest(array, at, hidden):
     """The smallest absolute value of a row but for 0."""
     bottoms = like(load(array, at), np.inf)
@@ -263,7 +282,7 @@ def _smallest(array, at, hidden):
     return smallest
 
 
-@kernel
+@inner
 def _any_below(array, at, hidden, bound):
     """Whether some absolute value of a row is smaller."""
     found = False
@@ -273,7 +292,7 @@ def _any_below(array, at, hidden, bound):
     return found
 
 
-@kernel
+@inner
 def _bring_near_one(array, at, hidden, largest, powers, r):
     """A row times a power of two, which goes to its exponent; whether no digit is lost."""
     if not np.isfinite(largest):
@@ -283,7 +302,7 @@ def _bring_near_one(array, at, hidden, largest, powers, r):
     return _scale_row(array, at, hidden, math.ldexp(1.0, -int(shift)))
 
 
-@kernel
+@inner
 def _scale_row(array, at, hidden, factor):
     """A row times a power of two; whether no digit is lost."""
     least = _of_type(array, LEAST_32, LEAST_64)
@@ -296,7 +315,7 @@ def _scale_row(array, at, hidden, factor):
     return good
 
 
-@kernel
+@inner
 def _join(g, ups, at, hidden, powers, r, up_power):
     """Where ups is above g, bring g to the exponent of its largest; whether no digit is lost."""
     largest = _largest(ups, at, hidden)
@@ -323,7 +342,7 @@ def _join(g, ups, at, hidden, powers, r, up_power):
     return good
 
 
-@kernel
+@inner
 def _find_errors(
     panel, output_panel, readout, back, leasts, hs, at, offsets, hidden, stride, target, y, s,
     rows, active, each, errors, error_offsets, error_at, outputs, zeros, ups, sums, outside,
@@ -363,7 +382,7 @@ def _add_half(sums, own, squares):
     sums.loss[own, SIZES, 0] += 0.5 * squares
 
 
-@kernel
+@inner
 def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
     """Errors h - y over the targets."""
     low = _of_type(hs, LOW_DZ_32, LOW_DZ_64)
@@ -386,7 +405,7 @@ def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
             _add_half(sums, r if each else 0, ordered_sum(squares))
 
 
-@kernel
+@inner
 def _measure_states(
     lines, hs, xs, errors, s, length, r, count, hidden, stride, line, outputs, sizes, each, doubts,
     outside,
@@ -427,7 +446,7 @@ def _measure_states(
             clear_between(misses, to * outputs, (to + 1) * outputs)
 
 
-@kernel
+@inner
 def _add_chunk(
     panel, inputs, outputs, hidden, columns, units, s, length, own, count, each, stride, hs,
     slopes, xs, errors, powers, sizes, scratch, sums, open_powers, doubts, outside,
@@ -478,7 +497,7 @@ def _add_chunk(
             )  # fmt: skip
 
 
-@kernel
+@inner
 def _take_sizes(dz, at, hidden, distance, low, into, to):
     """A row of dz to the exponent that is so far below its own; whether some are small there."""
     factor = math.ldexp(1.0, int(max(distance, -2000.0)))
@@ -492,7 +511,7 @@ def _take_sizes(dz, at, hidden, distance, low, into, to):
     return small
 
 
-@kernel
+@inner
 def _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least):
     """Settle the sums of w1, b and w2; whether all digits are there."""
     if open_powers[own] == NO_POWER:
