@@ -55,6 +55,8 @@ class Diagnosis:
         The same for x_1 alone.
     share : ndarray, shape [K,] [B,] T
         Share of each input in the sum of all absolute influences.
+    share_of_first : float or ndarray, shape [K,] [B]
+        The same of x_1 alone.
     gradient_by_lag : ndarray, shape [K,] [B,] T
         log10 of the absolute influence of the input ``lag`` steps before the last; -inf where
         nothing arrives, NaN where a sequence has no such lag.
@@ -84,6 +86,7 @@ class Diagnosis:
     influence: Scaled
     influence_of_first: Scaled
     share: Any
+    share_of_first: Any
     gradient_by_lag: Any
     horizon: Any
     exponent: Any
@@ -215,7 +218,7 @@ class Diagnosis:
         if self.influence_of_first.ndim == 0:
             lines.append(f"influence of x_1  {self.influence_of_first:.3e}{self._percent()}")
         lines += [
-            f"share of x_1      {self.share[0]:.3g}",
+            f"share of x_1      {self.share_of_first:.3g}",
             f"memory horizon    {lag_text(self.horizon)} of {steps} steps "
             f"(by the exponent {lag_text(self.horizon_by_exponent)})",
             f"saturated steps   {self.saturated:.1%}",
@@ -274,32 +277,33 @@ class Findings(NamedTuple):
     influence: Scaled  # (K, B, T, F)
     first: Scaled  # (K, B, F)
     share: FloatArray  # (K, B, T)
+    first_share: FloatArray  # (K, B)
     by_lag: FloatArray  # (K, B, T)
     horizon: FloatArray  # (K, B)
     decades: FloatArray  # (K, B)
     growth: Estimate  # (K, B, 1)
     saturated: FloatArray  # (K, B)
-    mean: FloatArray  # (B,) of the inputs of a neuron
+    mean: FloatArray | None  # (B,) of the inputs of a neuron
 
 
 def diagnosis(job: Sequences, by_x: Scaled, states: FloatArray, growth: Estimate) -> Diagnosis:
     """Diagnosis from the influences of x (K, B, T, F), the states and the largest exponent."""
     magnitude = log10_norm(by_x)
     by_lag = _newest_first(magnitude, job.lengths)
-    within = np.arange(job.x.shape[1]) < job.lengths[:, None]
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+    share = _share(magnitude)
+    with np.errstate(invalid="ignore", divide="ignore"):
         decades = _decades(by_lag, job.lengths)
-        mean = np.where(within, job.x[..., 0].astype(np.float64), 0.0).sum(axis=1) / job.lengths
     found = Findings(
         influence=by_x,
         first=by_x[:, :, 0] if job.x.shape[1] else by_x.sum(axis=2),
-        share=_share(magnitude),
+        share=share,
+        first_share=share[..., 0] if job.x.shape[1] else share.sum(axis=2),
         by_lag=by_lag,
         horizon=_horizon(by_lag),
         decades=decades,
         growth=growth,
         saturated=saturated_steps(job, states) / np.maximum(1, job.lengths * job.net.hidden_size),
-        mean=mean,
+        mean=_mean_inputs(job) if job.net.is_neuron else None,
     )
     return assembled(job, found, job.lengths)
 
@@ -312,6 +316,7 @@ def assembled(job: Sequences, found: Findings, lengths: NDArray[np.int64]) -> Di
         influence=job.visible(found.influence, "KBTX"),
         influence_of_first=job.visible(found.first, "KBX"),
         share=job.visible(found.share, "KBT"),
+        share_of_first=job.visible(found.first_share, "KB"),
         gradient_by_lag=job.visible(found.by_lag, "KBT"),
         horizon=job.visible(found.horizon, "KB"),
         exponent=job.visible(found.growth.mean[..., 0], "KB"),
@@ -320,7 +325,7 @@ def assembled(job: Sequences, found: Findings, lengths: NDArray[np.int64]) -> Di
         decades=job.visible(found.decades, "KB"),
         regime=_plain(job.visible(regimes(found.decades), "KB")),
         saturated=job.visible(found.saturated, "KB"),
-        fixed_points=_fixed_points(job, found.mean) if job.net.is_neuron else None,
+        fixed_points=None if found.mean is None else _fixed_points(job, found.mean),
     )
 
 
@@ -338,6 +343,14 @@ def joined(net: RNN, parts: Sequence[Diagnosis]) -> Diagnosis:
 
     names = [field.name for field in fields(Diagnosis) if field.name != "net"]
     return Diagnosis(net=net, **{name: whole([getattr(p, name) for p in parts]) for name in names})
+
+
+def _mean_inputs(job: Sequences) -> FloatArray:
+    """Of each sequence (B,) of a neuron, within its length."""
+    within = np.arange(job.x.shape[1]) < job.lengths[:, None]
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        total = np.where(within, job.x[..., 0].astype(np.float64), 0.0).sum(axis=1)
+        return np.asarray(total / job.lengths)
 
 
 def _fixed_points(job: Sequences, mean: FloatArray) -> FixedPoints:

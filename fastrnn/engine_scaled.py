@@ -108,13 +108,16 @@ def backward(
     for names in [tuple(totals)] if job.net.is_neuron else several:
         shapes = [totals[name].value.shape[2:] for name in names]
         value, size, power = (
-            np.concatenate([part.reshape(*part.shape[:2], -1) for part in parts], axis=2)
+            np.concatenate(
+                [part.reshape(*part.shape[:2], math.prod(part.shape[2:])) for part in parts], axis=2
+            )
             for parts in zip(*(totals[name] for name in names), strict=True)
         )
         if not per_sequence:
             value, size, power = value[:, 0], size[:, 0], power[:, 0]
         sums, start = Scaled(scale * value, power).astype(job.dtype), 0
-        share = np.divide(abs(value), size, out=np.ones_like(value), where=size != 0)
+        with np.errstate(invalid="ignore"):
+            share = np.divide(abs(value), size, out=np.ones_like(value), where=size != 0)
         for name, shape in zip(names, shapes, strict=True):
             whole = (*value.shape[:-1], *shape)
             columns = slice(start, start := start + math.prod(shape))
@@ -199,7 +202,8 @@ def _pull_neuron(
         row[outside] = own[name].reshape(-1, SUM)
     if not each:
         nets, batch_size = job.h0.shape[:2]
-        rows = ordered_total(rows.reshape(-1, batch_size, SUM)).reshape(-1, nets, 1, SUM)
+        sums = rows.reshape(len(rows) * nets, batch_size, SUM)
+        rows = ordered_total(sums).reshape(len(rows), nets, 1, SUM)
     shapes = {"loss": ()} | {name: w.shape[1:] for name, w in job.weights._asdict().items()}
     return {
         name: _total(row.reshape(*row.shape[:2], *shapes[name], SUM))

@@ -32,7 +32,8 @@ class Gradient:
 
     ``out_of_range`` names the gradients some of whose values are too large for floats, and so
     infinite, and ``underflow`` those with values that are 0 or below the least normal float: what
-    floats keep of smaller numbers, or true zeros. With ``scaled=True`` there are none.
+    floats keep of smaller numbers, or true zeros, as past a sequence's length. With ``scaled=True``
+    there are none.
     """
 
     w1: Any = None

@@ -47,7 +47,9 @@ def backward(
     lost &= _of_finite_inputs(job, upstream, dlast)
     arrays = engine.backward(job, upstream, dlast, per_sequence=True, **options)
     true = _rounded(job, arrays, upstream, dlast, per_sequence=True, **options)
-    arrays = {name: np.where(_over(lost, a), true[name], a) for name, a in arrays.items()}
+    arrays = {
+        name: np.where(_over(lost, a), true[name], a) if a.size else a for name, a in arrays.items()
+    }
     if not per_sequence:
         for name in set(arrays) - {"x", "h0"}:
             arrays[name] = ordered_sum(arrays[name].astype(np.float64))

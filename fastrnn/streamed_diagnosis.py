@@ -36,6 +36,8 @@ def streamed_diagnosis(net: RNN, x: Any, h0: Any, workers: int | None) -> Diagno
     for part in parts:
         job = sequences(net, streams.read(x, part), h0=starts[-1])
         starts.append(run.lead(job, workers))
+        if not np.isfinite(starts[-1]).all():
+            return None
     seed = np.broadcast_to(job.output_seed(None)[:, None], job.size("KBH"))
     carried, back = Carried.start(seed), _Back()
     for part, start in zip(reversed(parts), reversed(starts[:-1]), strict=True):
@@ -47,7 +49,8 @@ def streamed_diagnosis(net: RNN, x: Any, h0: Any, workers: int | None) -> Diagno
     found = Findings(
         influence=back.newest,
         first=by_x[:, :, 0],
-        share=back.share(),
+        share=back.share(back.by_lag[..., ::-1]),
+        first_share=back.share(back.oldest[..., None])[..., 0],
         by_lag=back.by_lag,
         horizon=back.horizon(),
         decades=back.decades(),
@@ -110,14 +113,14 @@ class _Back:
         level = np.where(np.isneginf(top), 0.0, top)
         self._total *= 10.0 ** np.where(np.isneginf(self._top), 0.0, self._top - level)
         self._total += (10.0 ** (by_lag - level[..., None])).sum(axis=-1)
-        self._top, self._oldest = top, by_lag[..., -1]
+        self._top, self.oldest = top, by_lag[..., -1]
         self.lags += by_lag.shape[-1]
 
-    def share(self) -> Doubles:
-        """Of the newest steps, in the order of time."""
+    def share(self, log10: Doubles) -> Doubles:
+        """Of some influences in the sum of all."""
         level = np.where(np.isneginf(self._top), 0.0, self._top)[..., None]
         total = np.where(self._total == 0, 1.0, self._total)[..., None]
-        return np.asarray(10.0 ** (self.by_lag[..., ::-1] - level) / total)
+        return np.asarray(10.0 ** (log10 - level) / total)
 
     def horizon(self) -> Doubles:
         """Memory horizon, as `Diagnosis` has it."""
@@ -127,4 +130,4 @@ class _Back:
         """Decades from the oldest to the newest influence."""
         newest = self.by_lag[..., 0]
         with np.errstate(invalid="ignore"):
-            return np.where(np.isneginf(newest), -np.inf, self._oldest - newest)
+            return np.where(np.isneginf(newest), -np.inf, self.oldest - newest)

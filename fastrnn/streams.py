@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn import engine
-from fastrnn.checks import FloatArray
+from fastrnn.checks import FloatArray, float_array
 from fastrnn.lanes import SLICE
 from fastrnn.layers import MOST_SUMS, SLICE_STEPS, TEAM
 from fastrnn.rnn import RNN
@@ -42,7 +42,8 @@ def is_lazy(net: RNN, x: Any) -> bool:
 
 def suit(net: RNN, x: Any, y: Any) -> bool:
     """Whether x and y are to be read block by block, for a gradient."""
-    if not is_lazy(net, x) or not (is_lazy(net, y) or isinstance(y, np.ndarray)):
+    plain = isinstance(y, np.ndarray) and not isinstance(y, np.ma.MaskedArray)
+    if not is_lazy(net, x) or not (is_lazy(net, y) or plain):
         return False
     if net.is_neuron:
         return bool(x.shape == y.shape)
@@ -70,14 +71,14 @@ def half_squares(
 ) -> tuple[Sequences, dict[str, FloatArray]]:
     """As `engine.backward`, fused, of lazy arrays; with the job of a block."""
     left, starts = parts(net, x, y), [h0]
-    typed = np.empty(0, y.dtype)
+    typed = float_array("y", np.empty(0, y.dtype))
     for part in left[:-1]:
         starts.append(_end(net, [read(x, part)], starts[-1], workers, typed))
     sums = None
     dh: FloatArray | None = None
     while left:
         part = left.pop()
-        target = read(y, part, _time_axis(x))
+        target = float_array("y", read(y, part, _time_axis(x)))
         job = sequences(net, read(x, part), h0=starts.pop(), others=(target,))
         target = job.full("y", target, "KBTO")
         dh = np.zeros_like(job.h0) if dh is None else dh

@@ -387,6 +387,36 @@ def test_plain_gradients_are_infinite_where_the_truth_is_too_large_and_never_nan
     assert (activation in ("identity", "relu")) == ("x" in plain.out_of_range)
 
 
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_no_sequences_have_no_gradient(per_sequence):
+    none = np.zeros((0, 5))
+    options = {"scaled": True, "per_sequence": per_sequence}
+    loss, grad = fastrnn.loss_and_grad(fastrnn.RNN(1.0, 0.5), none, none, **options)
+    shape = (0,) if per_sequence else ()
+    assert loss.shape == grad.w2.shape == grad.cancellation.w2.shape == shape
+    assert (loss.to_float() == 0).all()
+
+
+def test_an_infinite_input_has_a_scaled_gradient_without_a_warning():
+    x = np.ones((2, 40))
+    x[0, 3] = np.inf
+    net = fastrnn.RNN(1.0, 0.9, activation="identity")
+    loss, _ = fastrnn.loss_and_grad(net, x, np.zeros_like(x), scaled=True)
+    assert not np.isfinite(loss.to_float())
+
+
+@pytest.mark.parametrize("wrt", ["w1", ("w1", "w2", "b"), ("x", "h0")])
+def test_a_gradient_that_may_fade_and_grow_is_there_for_any_wish(wrt):
+    x = np.random.default_rng(0).standard_normal((2, 50))
+    net = fastrnn.RNN(1.0, [1.5, -1.2])
+    last = np.ones((2, 2))
+    plain = fastrnn.backward(net, x, last, wrt=wrt)
+    scaled = fastrnn.backward(net, x, last, wrt=wrt, scaled=True)
+    for name in [wrt] if isinstance(wrt, str) else wrt:
+        ours, true = getattr(plain, name), getattr(scaled, name).to_float()
+        assert ours == pytest.approx(true, rel=1e-12)
+
+
 @pytest.mark.parametrize("dtype", cases.DTYPES)
 def test_a_plain_gradient_says_what_is_too_small_for_floats(dtype):
     x = np.ones(1200, dtype)

@@ -138,6 +138,9 @@ def test_a_diagnosis_is_that_in_memory(steps, net, rows, x, monkeypatch):
     assert (found.influence == expected.influence[..., -kept:]).all()
     assert np.all(found.influence_of_first == expected.influence_of_first)
     np.testing.assert_array_equal(found.gradient_by_lag, expected.gradient_by_lag[..., :kept])
+    np.testing.assert_allclose(
+        found.share_of_first, expected.share_of_first, rtol=steps * np.finfo(float).eps, atol=1e-300
+    )
     # Sums of up to T terms in another order.
     bound = steps * np.finfo(np.float64).eps
     np.testing.assert_allclose(found.share, expected.share[..., -kept:], rtol=bound, atol=1e-300)
@@ -146,6 +149,17 @@ def test_a_diagnosis_is_that_in_memory(steps, net, rows, x, monkeypatch):
     if rows == 1 and not net.is_bank:
         assert found.summary().splitlines()[0] == expected.summary().splitlines()[0]
         assert f"of {steps} steps" in found.summary()
+
+
+def test_targets_are_those_in_memory_whatever_their_type():
+    net, x = fastrnn.RNN(np.float32(0.8), np.float32(0.9)), np.ones((2, 50), np.float32)
+    for dtype in (np.int16, np.bool_, np.float64):
+        y = np.arange(100).reshape(2, 50).astype(dtype)
+        found = fastrnn.loss_and_grad(net, Chunked(x), y)
+        expected = fastrnn.loss_and_grad(net, x, y)
+        assert_same(found, expected)
+        assert found[0].dtype == expected[0].dtype
+    assert not streams.suit(net, Chunked(x), np.ma.masked_array(x))
 
 
 def test_a_diagnosis_that_must_be_walked_exactly_is_taken_whole():

@@ -84,8 +84,7 @@ def retreat(
 ):  # fmt: skip
     """Steps ``first`` to ``stop`` of `layer.retreat`: dh is led back, slopes become dz.
 
-    Numbers of upstream are ``step`` apart from step to step, ``between`` from unit to unit. A loop
-    of its own: in that of all layers a third of the time went into counting references to arrays.
+    Numbers of upstream are ``step`` apart from step to step, ``between`` from unit to unit.
     """
     g = load(dh, 0)
     for s in range(stop - 1, first - 1, -1):

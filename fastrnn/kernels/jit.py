@@ -59,8 +59,9 @@ def inner(function: Callable[..., Any]) -> Any:
     """Compile what a kernel calls step after step: it makes no arrays, and counts no references.
 
     Counting takes an atomic operation for each array that is handed on: a tenth to a third of the
-    time of narrow layers. What counts nothing must not call what returns arrays, whose references
-    it would never let go. ``_nrt`` is told everywhere: else numba takes that of the first caller.
+    time of narrow layers. What counts nothing must not call a `kernel` or a `part` that returns
+    arrays: it would never let go of them. Others are told to count (``_nrt``), lest Numba compiles
+    them as their first caller was.
     """
     dispatcher = _compiled(function, _nrt=False)
     dispatcher._cache = KernelCache(function)
@@ -77,7 +78,7 @@ def part(function: Callable[..., Any]) -> Any:
 
 def written_out(function: Callable[..., Any]) -> Any:
     """Write a function's code in the place of its calls: for arrays on their way to `inner`."""
-    return _compiled(function, inline="always")
+    return _compiled(function, inline="always", _nrt=True)
 
 
 @intrinsic

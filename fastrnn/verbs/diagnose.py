@@ -30,7 +30,9 @@ def diagnose(
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
         B sequences of T steps. Of neurons, a large `numpy.memmap` and a chunked array (Zarr,
         HDF5, Dask) are read block by block, twice, and what the result holds of every step is
-        that of the newest alone.
+        that of the newest alone. Where states or influences leave what a neuron's kernels hold
+        (an infinite input; relu and identity past the range of floats), all of it is taken into
+        memory instead.
     v : array_like, shape (O,), default all ones
         Weights of a layer's outputs in the sum that is diagnosed.
     h0 : array_like, shape of the last state, with or without its bank axis, default 0
