@@ -113,7 +113,9 @@ def draw_speed(result, figure):
     for (label, (name, chosen)), colour in zip(lines.items(), OTHER_COLOURS, strict=True):
         places, times = line(values(result, name), chosen)
         ax.plot(places, times, "o-", ms=4, color=colour, label=label)
-    ax.set(ylim=(0, max(1.6 * ax.get_ylim()[1], 2)), ylabel="time over that at W2 = 0.9")
+    ax.set(yscale="log", ylim=(0.5, max(8 * ax.get_ylim()[1], 8)))
+    ax.set_ylabel("time over that at W2 = 0.9")
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.legend(ncols=2, loc="upper left", fontsize="small")
     w2_axis(ax)
 
@@ -241,7 +243,7 @@ def page(results):
         "",
         "256 sequences of 1000 steps, one core: the time at each W2 over that at W2 = 0.9, taken "
         "in turns, the fastest of 25 calls each. Between the slowest and the fastest W2 from "
-        "1e-300 to 1e300 (1e-30 to 1e30 in float32): "
+        "1e-300 to 1e300 (1e-3 to 1e3 in float32): "
         f"{flatness(newest, FORWARD_AT_W2, (None, 'float32'))} (forward, float32), "
         f"{flatness(newest, FORWARD_AT_W2, (None, 'float64'))} (forward, float64), "
         f"{flatness(newest, GRADIENT_AT_W2, (None, False))} (loss and gradient, float64), "
