@@ -6,7 +6,7 @@ Vectors reach behind the last unit, where weights are 0.
 """
 
 from fastrnn.kernels.activations import activate, with_slope
-from fastrnn.kernels.blocks import numbers
+from fastrnn.kernels.blocks import clear, copy, numbers
 from fastrnn.kernels.jit import inner, kernel, part
 from fastrnn.kernels.memory import get, lanes_of, load, put, store
 from fastrnn.kernels.products import panel_width
@@ -19,7 +19,7 @@ def in_vectors(panel, w, inner, hidden):
     """A packed matrix (inner, hidden), a vector a row."""
     n, width = lanes_of(w), panel_width(panel)
     rows = numbers(w, inner * n)
-    rows[:] = 0.0
+    clear(rows)
     for k in range(inner):
         for u in range(hidden):
             first = min(u // width * width, hidden - width)
@@ -45,15 +45,18 @@ def forward(f, panel, weights, source, x, inputs, row, steps, h, keep, out, stat
         in_vectors(panel, weights.w2, hidden, hidden),
     )
     b, state = numbers(h, n), numbers(h, n)
-    b[:], state[:] = 0.0, 0.0
-    b[:hidden], state[:hidden] = weights.b, h[0]
+    own = h.reshape(h.size)
+    clear(b)
+    clear(state)
+    copy(weights.b, 0, b, 0, hidden)
+    copy(own, 0, state, 0, hidden)
     for t in range(steps):
         z = plus_product(load(b, 0), source, row * x[1] + t * x[2], x[3], w1, inputs)
         store(state, 0, activate(f, plus_product(z, state, 0, 1, w2, hidden)))
         if keep:
             for u in range(hidden):
                 put(out, row * states[1] + t * states[2] + u * states[3], get(state, u))
-    h[0] = state[:hidden]
+    copy(state, 0, own, 0, hidden)
 
 
 @kernel
@@ -65,8 +68,10 @@ def replay(f, panel, weights, source, x, inputs, row, steps, stride, h, hs, slop
         in_vectors(panel, weights.w2, hidden, hidden),
     )
     b = numbers(h, lanes_of(h))
-    b[:], hs[:stride] = 0.0, 0.0
-    b[:hidden], hs[:hidden] = weights.b, h[0]
+    clear(b)
+    clear(hs[:stride])
+    copy(weights.b, 0, b, 0, hidden)
+    copy(h.reshape(h.size), 0, hs, 0, hidden)
     for s in range(steps):
         for i in range(inputs):
             put(xs, s * line + i, get(source, row * x[1] + s * x[2] + i * x[3]))

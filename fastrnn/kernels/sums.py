@@ -45,7 +45,8 @@ def _add_totals(sums, total):  # type: ignore[no-untyped-def]
             lost += error if math.isfinite(after) else 0.0
             sizes = shifted_number(sizes, own - top) + shifted_number(size, power - top)
             value, own = after, top
-        total[row, 0] = value, lost, sizes, own
+        for number, found in enumerate((value, lost, sizes, own)):
+            total[row, 0, number] = found
 
 
 @kernel
