@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import BOUNDED, Activation, layer, panels
-from fastrnn.kernels.layer import SAMPLES, Packed, PackedBack, PackedOutput, Sums
+from fastrnn.kernels import BOUNDED, Activation, alone, layer, panels
+from fastrnn.kernels.layer import SAMPLES, Packed, PackedBack, PackedOutput, Room, Sums
 from fastrnn.kernels.panels import LINE_BYTES, Panel, aligned
 from fastrnn.kernels.rows import LOSS_STEPS
 from fastrnn.lanes import view
@@ -125,6 +125,21 @@ class Layers:
         arrays = [panels.packed(w, p) for w, p in ((w1, inputs), (w2, states), (w3, states))]
         return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
 
+    @cached_property
+    def in_vectors(self) -> list[Packed]:
+        """Weights of each net for `alone`."""
+        w1, w2, b, _, _ = self.weights
+        matrices = zip(w1.swapaxes(1, 2), w2.swapaxes(1, 2), b[:, None], strict=True)
+        return [Packed(*panels.in_vectors(*own)) for own in matrices]
+
+    @cached_property
+    def in_vectors_back(self) -> list[PackedBack]:
+        """The same for steps back; the gradient of x is none of `alone`'s."""
+        w1, w2, _, _, _ = self.weights
+        nets = zip(panels.packed(w1, self.shapes[1]), w2, strict=True)
+        # A read-out is none of it either.
+        return [PackedBack(of_x, *2 * panels.in_vectors(of_h)) for of_x, of_h in nets]
+
     def rows(self, part: Part) -> NDArray[np.int64]:
         """Sequences of a team."""
         return self.order[part.team * self.team_size :][: self.team_size]
@@ -227,12 +242,21 @@ class Layers:
         block, longest = len(rows) * stride, int(ends[0])
         sizes = (longest + 1) * block, longest * block, longest * len(rows) * (inputs + 1)
         # A vector may reach behind the last number.
-        room = [aligned((size + LINE_BYTES,), self.x.dtype) for size in sizes]
-        layer.replay(
-            self.activation, self.shapes[0], self.packed[part.net], view(self.x[:, start:]),
-            inputs, rows, ends, stride, h, *room,
-        )  # fmt: skip
-        return ends, room[0], room[1], room[2]
+        made = [aligned((size + LINE_BYTES,), self.x.dtype) for size in sizes]
+        x = view(self.x[:, start:])
+        if self.is_single(rows):
+            alone.replay(
+                self.activation, self.in_vectors[part.net], x, inputs, rows[0], longest, stride, h,
+                *made,
+            )  # fmt: skip
+        else:
+            (z,) = panels.rooms([block], self.x.dtype)
+            numbers = np.arange(len(rows))
+            layer.replay(
+                self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows, ends,
+                stride, h, *made, z, numbers * (inputs + 1), numbers * stride,
+            )  # fmt: skip
+        return ends, made[0], made[1], made[2]
 
     def _advance(
         self, h: dict[Part, FloatArray], start: int, steps: int, states: FloatArray | None
@@ -242,11 +266,20 @@ class Layers:
 
         def call(part: Part) -> None:
             rows, state = self.rows(part), h[part]
+            ends, keep = self.ends(rows, start, steps), states is not None
             out = view(state[:, None] if states is None else states[part.net, :, start:])
-            layer.forward(
-                self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows,
-                self.ends(rows, start, steps), self.stride, state, states is not None, out,
-            )  # fmt: skip
+            if self.is_single(rows):
+                alone.forward(
+                    self.activation, self.in_vectors[part.net], x, inputs, rows[0], ends[0], state,
+                    keep, out, *panels.rooms([self.hidden], state.dtype),
+                )  # fmt: skip
+            else:
+                size = len(rows) * self.stride
+                layer.forward(
+                    self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows, ends,
+                    self.stride, state, keep, out, *panels.rooms([size, size], state.dtype),
+                    rows * x[1], np.arange(len(rows)) * self.stride,
+                )  # fmt: skip
 
         run(call, list(h), self.workers)
 
@@ -274,17 +307,30 @@ class Layers:
             mine = Sums(*(array[part.net, own] for array in sums))
             into = view(self.x if dx is None else dx[part.net, :, start:])
             ends, hs, slopes, xs = self.replay(part, h[part], start, steps, self.stride)
+            single = self.is_single(rows) and (outputs == 0 or not fused)
+            back = (self.in_vectors_back if single else self.packed_back)[part.net]
             layer.retreat(
-                self.shapes, self.packed_output[part.net], self.packed_back[part.net], hs, slopes,
-                xs, self.activation.name in BOUNDED, inputs, outputs, rows, ends, self.stride,
-                chunk, each, fused, view(upstream[part.net, :, start:]), want_upstream, dh[part],
-                mine, into, dx is not None,
+                self.shapes, self.packed_output[part.net], back, hs, slopes, xs,
+                self.activation.name in BOUNDED, inputs, outputs, rows, ends, self.stride, chunk,
+                each, fused, view(upstream[part.net, :, start:]), want_upstream, single, dh[part],
+                mine, into, dx is not None, self.room(rows, ends, self.stride),
             )  # fmt: skip
             if each:
                 for array, found in zip(sums, mine, strict=True):
                     array[part.net, rows] = found
 
         run(call, list(h), workers)
+
+    def is_single(self, rows: NDArray[np.int64]) -> bool:
+        """Whether a team is work for `alone`."""
+        return len(rows) == 1 and self.hidden <= LINE_BYTES // self.x.itemsize
+
+    def room(self, rows: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> Room:
+        """What a team's walk back works in."""
+        inputs, outputs = self.x.shape[2], self.weights.w3.shape[1]
+        return layer.room(
+            len(rows), stride, inputs, outputs, int(ends[0]), self.shapes[3], self.x.dtype
+        )
 
     def ends(self, rows: NDArray[np.int64], start: int, steps: int) -> NDArray[np.int64]:
         """Where sequences end in a slice."""

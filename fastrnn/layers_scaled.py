@@ -138,12 +138,17 @@ def pull(
                 )
                 ends, hs, slopes, xs = own.replay(part, before[part], start, steps, stride)
                 into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
+                of_powers = layer_scaled.powers_room(
+                    len(sequences), stride, own.x.shape[2], own.weights.w3.shape[1], int(ends[0]),
+                    chunk, own.x.dtype,
+                )  # fmt: skip
                 layer_scaled.pull(
                     lines, own.shapes, own.packed_output[part.net],
                     backs[part.net].weights, backs[part.net].shifts, backs[part.net].leasts, hs,
                     slopes, xs, own.x.shape[2], own.weights.w3.shape[1], sequences, ends, stride,
                     chunk, each, fused, view(upstream[part.net, :, start:]), want_upstream,
                     found.dh, found.powers, mine, want_sums, *into, want_dx, found.outside,
+                    own.room(sequences, ends, stride), of_powers,
                 )  # fmt: skip
                 if each:
                     for array, sums in zip(tables, mine, strict=True):

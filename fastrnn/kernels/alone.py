@@ -2,29 +2,15 @@
 
 The bits are those of ``layer.py``, step after step. There, tiles and rows are made ready for any
 size, which takes a hundred ns a step; here a step takes as long as its numbers wait for each other.
-Vectors reach behind the last unit, where weights are 0.
+Weights are `panels.in_vectors`, and vectors reach behind the last unit, where they are 0.
 """
 
 from fastrnn.kernels.activations import activate, with_slope
-from fastrnn.kernels.blocks import clear, copy, numbers
-from fastrnn.kernels.jit import inner, kernel, part
-from fastrnn.kernels.memory import get, lanes_of, load, put, store
-from fastrnn.kernels.products import panel_width
+from fastrnn.kernels.blocks import clear, copy
+from fastrnn.kernels.jit import bare, part
+from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, put, store
 from fastrnn.kernels.rows import LOSS_STEPS, fold_squares
 from fastrnn.kernels.simd import fma, like
-
-
-@part
-def in_vectors(panel, w, inner, hidden):
-    """A packed matrix (inner, hidden), a vector a row."""
-    n, width = lanes_of(w), panel_width(panel)
-    rows = numbers(w, inner * n)
-    clear(rows)
-    for k in range(inner):
-        for u in range(hidden):
-            first = min(u // width * width, hidden - width)
-            rows[k * n + u] = get(w, (u // width * inner + k) * width + u - first)
-    return rows
 
 
 @part
@@ -36,22 +22,15 @@ def plus_product(begin, a, at, step, w, count):
     return total
 
 
-@kernel
-def forward(f, panel, weights, source, x, inputs, row, steps, h, keep, out, states):
-    """As `layer.forward`, of sequence number ``row``, from numbers of source to numbers of out."""
-    hidden, n = h.shape[1], lanes_of(h)
-    w1, w2 = (
-        in_vectors(panel, weights.w1, inputs, hidden),
-        in_vectors(panel, weights.w2, hidden, hidden),
-    )
-    b, state = numbers(h, n), numbers(h, n)
-    own = h.reshape(h.size)
-    clear(b)
-    clear(state)
-    copy(weights.b, 0, b, 0, hidden)
+@bare
+def forward(f, weights, x, inputs, row, steps, h, keep, states, state):
+    """As `layer.forward`, of sequence number ``row``; ``state`` is room for a vector of h."""
+    source, out = numbers_at(x[0], h), numbers_at(states[0], h)
+    hidden, w1, w2, b = h.size, weights.w1, weights.w2, load(weights.b, 0)
+    own = h.reshape(hidden)
     copy(own, 0, state, 0, hidden)
     for t in range(steps):
-        z = plus_product(load(b, 0), source, row * x[1] + t * x[2], x[3], w1, inputs)
+        z = plus_product(b, source, row * x[1] + t * x[2], x[3], w1, inputs)
         store(state, 0, activate(f, plus_product(z, state, 0, 1, w2, hidden)))
         if keep:
             for u in range(hidden):
@@ -59,30 +38,25 @@ def forward(f, panel, weights, source, x, inputs, row, steps, h, keep, out, stat
     copy(state, 0, own, 0, hidden)
 
 
-@kernel
-def replay(f, panel, weights, source, x, inputs, row, steps, stride, h, hs, slopes, xs):
+@bare
+def replay(f, weights, x, inputs, row, steps, stride, h, hs, slopes, xs):
     """As `layer.replay`."""
-    hidden, line = h.shape[1], inputs + 1
-    w1, w2 = (
-        in_vectors(panel, weights.w1, inputs, hidden),
-        in_vectors(panel, weights.w2, hidden, hidden),
-    )
-    b = numbers(h, lanes_of(h))
-    clear(b)
+    source = numbers_at(x[0], h)
+    hidden, line = h.size, inputs + 1
+    w1, w2, b = weights.w1, weights.w2, load(weights.b, 0)
     clear(hs[:stride])
-    copy(weights.b, 0, b, 0, hidden)
-    copy(h.reshape(h.size), 0, hs, 0, hidden)
+    copy(h.reshape(hidden), 0, hs, 0, hidden)
     for s in range(steps):
         for i in range(inputs):
             put(xs, s * line + i, get(source, row * x[1] + s * x[2] + i * x[3]))
         put(xs, s * line + inputs, 1.0)
-        z = plus_product(load(b, 0), xs, s * line, 1, w1, inputs)
+        z = plus_product(b, xs, s * line, 1, w1, inputs)
         after, slope = with_slope(f, plus_product(z, hs, s * stride, 1, w2, hidden))
         store(hs, (s + 1) * stride, after)
         store(slopes, s * stride, slope)
 
 
-@inner
+@bare
 def retreat(
     fused, want_upstream, target, place, step, between, first, stop, hs, hidden, stride, w2, ups,
     squares, dh, slopes, loss,

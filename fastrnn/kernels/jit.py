@@ -55,8 +55,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def inner(function: Callable[..., Any]) -> Any:
-    """Compile what a kernel calls step after step: it makes no arrays, and counts no references.
+def bare(function: Callable[..., Any]) -> Any:
+    """Compile what makes no arrays, and counts no references to those it is given.
 
     Counting takes an atomic operation for each array that is handed on: a tenth to a third of the
     time of narrow layers. What counts nothing must not call a `kernel` or a `part` that returns
@@ -77,7 +77,11 @@ def part(function: Callable[..., Any]) -> Any:
 
 
 def written_out(function: Callable[..., Any]) -> Any:
-    """Write a function's code in the place of its calls: for arrays on their way to `inner`."""
+    """Write a function's code in the place of its calls: for what is called in one place alone.
+
+    Else Numba compiles it for itself, and once more in each of its callers, one around the other.
+    And for arrays on their way to what is `bare`.
+    """
     return _compiled(function, inline="always", _nrt=True)
 
 

@@ -19,12 +19,13 @@ chunks. Chunks are at fixed steps, so that no bit depends on how a job was cut.
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fastrnn.kernels import alone
-from fastrnn.kernels.blocks import integers, numbers, sequence
-from fastrnn.kernels.jit import inner, kernel
+from fastrnn.kernels.blocks import integers, numbers
+from fastrnn.kernels.jit import bare, kernel, written_out
 from fastrnn.kernels.memory import get, lanes_of, numbers_at, prefetch, put
-from fastrnn.kernels.panels import MOST_ROWS
+from fastrnn.kernels.panels import MOST_ROWS, Panel, rooms, width
 from fastrnn.kernels.products import (
     add_outer,
     add_outer_by_number,
@@ -86,35 +87,49 @@ class Sums(NamedTuple):
     b3: Any  # (O,)
 
 
-@kernel
-def forward(f, panel, weights, x, inputs, rows, ends, stride, h, keep, states):
-    """States, a view (B, T, H), where ``keep``; h becomes the last of each sequence."""
-    source, out = numbers_at(x[0], h), numbers_at(states[0], h)
-    count, hidden = h.shape
-    if count == 1 and hidden <= lanes_of(h):
-        alone.forward(
-            f, panel, weights, source, x, inputs, rows[0], ends[0], h, keep, out, states
-        )  # fmt: skip
-        return
-    state, z = numbers(h, count * stride + lanes_of(h)), numbers(h, count * stride + lanes_of(h))
-    x_offsets, offsets = integers(count), integers(count)
-    z[:] = 0.0
-    for r in range(count):
-        x_offsets[r], offsets[r] = rows[r] * x[1], r * stride
-        copy_row(panel, h.reshape(h.size), r * hidden, state, r * stride, hidden)
-    _advance(
-        f, panel, weights, source, x_offsets, x, inputs, rows, ends, stride, h, keep, out, states,
-        state, z, offsets,
+class Room(NamedTuple):
+    """What a walk back works in. Behind numbers of the own type is room for a vector."""
+
+    offsets: Any  # (R,): of rows
+    error_offsets: Any  # (R,): of rows of errors
+    units: Any  # 0, 1, 2 ... below H, F + 1 and O
+    zeros: Any  # (H or F,)
+    row: Any  # (R, F)
+    g: Any  # (R, stride)
+    z: Any  # (R, stride)
+    ups: Any  # (R, stride)
+    squares: Any  # (R, stride)
+    errors: Any  # (steps, R, O)
+    tile: Any  # sums of a tile, see `add_outer`
+
+
+def room(
+    team: int, stride: int, inputs: int, outputs: int, steps: int, panel: Panel, dtype: DTypeLike
+) -> Room:
+    """Room for so many steps of a team."""
+    longest, rows = max(stride, inputs + 1, outputs), team * stride
+    sizes = (
+        longest, team * inputs, rows, rows, rows, rows, steps * team * outputs,
+        (MOST_ROWS + 1) * width(panel),
+    )  # fmt: skip
+    return Room(
+        np.arange(team) * stride, np.arange(team) * outputs, np.arange(longest),
+        *rooms(sizes, dtype),
     )  # fmt: skip
 
 
-@inner
-def _advance(
-    f, panel, weights, source, x_offsets, x, inputs, rows, ends, stride, h, keep, out, states,
-    state, z, offsets,
+@bare
+def forward(
+    f, panel, weights, x, inputs, rows, ends, stride, h, keep, states, state, z, x_offsets, offsets
 ):  # fmt: skip
-    """Lead the rows of ``state`` on, and those whose sequence has ended to h."""
+    """States, a view (B, T, H), where ``keep``; h becomes the last of each sequence.
+
+    ``state`` and ``z`` are room for a row each, and ``offsets`` those of rows of x and of these.
+    """
+    source, out = numbers_at(x[0], h), numbers_at(states[0], h)
     count, hidden = h.shape
+    for r in range(count):
+        copy_row(panel, h.reshape(h.size), r * hidden, state, r * stride, hidden)
     active, width = count, panel_width(panel)
     for t in range(ends[0]):
         while ends[active - 1] <= t:
@@ -134,42 +149,24 @@ def _advance(
         copy_row(panel, state, r * stride, h.reshape(h.size), r * hidden, hidden)
 
 
-@kernel
-def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs):
+@bare
+def replay(
+    f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs, z, x_offsets, offsets
+):  # fmt: skip
     """Run forward once more for `retreat`, from the state h (R, H) before the first step.
 
     Of every step of the team: into ``hs`` the state before it, and behind the last that after;
     into ``slopes`` f'; into ``xs`` the inputs, each row with a 1 behind it. Sequences that have
-    ended have rows of 0.
+    ended have rows of 0. ``z`` is room for a row each, and ``offsets`` those of rows of ``xs`` and
+    of states.
     """
     source = numbers_at(x[0], h)
     count, hidden = h.shape
-    if count == 1 and hidden <= lanes_of(h):
-        alone.replay(
-            f, panel, weights, source, x, inputs, rows[0], ends[0], stride, h, hs, slopes, xs
-        )  # fmt: skip
-        return
+    active, width = count, panel_width(panel)
     block, line = count * stride, inputs + 1
-    z, offsets, x_offsets = numbers(h, block + lanes_of(h)), integers(count), integers(count)
-    z[:] = 0.0
     clear_between(hs, 0, block)
     for r in range(count):
-        offsets[r], x_offsets[r] = r * stride, r * line
         copy_row(panel, h.reshape(h.size), r * hidden, hs, r * stride, hidden)
-    _advance_with_slopes(
-        f, panel, weights, source, x, inputs, rows, ends, hidden, stride, hs, slopes, xs, z,
-        offsets, x_offsets,
-    )  # fmt: skip
-
-
-@inner
-def _advance_with_slopes(
-    f, panel, weights, source, x, inputs, rows, ends, hidden, stride, hs, slopes, xs, z, offsets,
-    x_offsets,
-):  # fmt: skip
-    """The steps of `replay`, from the states in the first rows of ``hs``."""
-    count, width, line = rows.size, panel_width(panel), inputs + 1
-    active, block = count, count * stride
     for s in range(ends[0]):
         while ends[active - 1] <= s:
             active -= 1
@@ -191,10 +188,10 @@ def _advance_with_slopes(
             clear_between(xs, x_at + active * line, x_at + count * line)
 
 
-@kernel
+@bare
 def retreat(
     panels, readout, back, hs, slopes, xs, finite, inputs, outputs, rows, ends, stride, chunk, each,
-    fused, upstream, want_upstream, dh, sums, dx, want_dx,
+    fused, upstream, want_upstream, single, dh, sums, dx, want_dx, room,
 ):  # fmt: skip
     """Pull a gradient of the states back to the weights, to x and to the state before.
 
@@ -203,58 +200,23 @@ def retreat(
     target y (B, T, O) instead, and what is differentiated is half the sum of the squares of
     W3 h_t + b3 - y_t (h_t - y_t without a read-out). ``sums`` are of ``each`` sequence or of all.
     The gradient of x is written to the view ``dx``. All else is of `replay`; states are known to
-    be ``finite``, but for the first, or are not. Of ``slopes`` dz is made.
+    be ``finite``, but for the first, or are not. Of ``slopes`` dz is made. A ``single`` sequence
+    is led back by `alone`, which takes the W2 of ``back`` in vectors.
     """
-    panel, _, _, sum_panel = panels
-    target, gradient = numbers_at(upstream[0], dh), numbers_at(dx[0], dh)
-    count, hidden = dh.shape
-    n, steps = lanes_of(dh), ends[0]
-    block, line = count * stride, inputs + 1
-    z, g, ups, squares = (
-        numbers(dh, block + n), numbers(dh, block + n), numbers(dh, block + n),
-        numbers(dh, block + n),
-    )  # fmt: skip
-    errors, row = numbers(dh, steps * count * outputs), numbers(dh, count * inputs)
-    zeros, scratch = (
-        numbers(dh, max(hidden, inputs)),
-        numbers(dh, (MOST_ROWS + 1) * panel_width(sum_panel)),
-    )
-    offsets, error_offsets, units = (
-        integers(count), integers(count), sequence(max(hidden, line, outputs)),
-    )  # fmt: skip
-    for array in (z, g, ups, squares, zeros, scratch):
-        array[:] = 0.0
-    for r in range(count):
-        offsets[r], error_offsets[r] = r * stride, r * outputs
-        copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
-    single = count == 1 and hidden <= n and (outputs == 0 or not fused)
-    w2 = alone.in_vectors(panel, back.w2, hidden, hidden) if single else zeros
-    _retreat(
-        panels, readout, back, w2, single, hs, slopes, xs, finite, inputs, outputs, rows, ends,
-        hidden, stride, chunk, each, fused, target, upstream, want_upstream, gradient, dx, want_dx,
-        offsets, error_offsets, units, errors, row, zeros, ups, squares, scratch, z, g, sums,
-    )  # fmt: skip
-    for r in range(count):
-        copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
-
-
-@inner
-def _retreat(
-    panels, readout, back, w2, single, hs, slopes, xs, finite, inputs, outputs, rows, ends, hidden,
-    stride, chunk, each, fused, target, upstream, want_upstream, gradient, dx, want_dx, offsets,
-    error_offsets, units, errors, row, zeros, ups, squares, scratch, z, g, sums,
-):  # fmt: skip
-    """The steps of `retreat`, which lead g, rows of dh, back."""
     panel, input_panel, output_panel, sum_panel = panels
-    input_width, count = panel_width(input_panel), rows.size
-    block = count * stride
+    target, gradient = numbers_at(upstream[0], dh), numbers_at(dx[0], dh)
+    input_width, count, hidden = panel_width(input_panel), rows.size, dh.shape[1]
+    block, g = count * stride, room.g
+    for r in range(count):
+        copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
     active, stop = 0, ends[0]
     while stop > 0:
         first = (stop - 1) // chunk * chunk
         if single:
             alone.retreat(
                 fused, want_upstream, target, rows[0] * upstream[1], upstream[2], upstream[3],
-                first, stop, hs, hidden, stride, w2, ups, squares, g, slopes, sums.loss,
+                first, stop, hs, hidden, stride, back.w2, room.ups, room.squares, g, slopes,
+                sums.loss,
             )  # fmt: skip
         for s in range(stop - 1, first - 1, -1):
             while active < count and ends[active] > s:
@@ -262,60 +224,61 @@ def _retreat(
             at = s * block
             if not single:
                 _retreat_step(
-                    panel, output_panel, readout, back, hs, slopes, offsets, hidden, stride, target,
-                    upstream, want_upstream, fused, s, rows, active, each, errors, error_offsets,
-                    outputs, zeros, ups, squares, z, g, sums.loss,
+                    panel, output_panel, readout, back, hs, slopes, hidden, stride, target,
+                    upstream, want_upstream, fused, s, rows, active, each, outputs, sums.loss, room,
                 )  # fmt: skip
             if want_dx:
-                inner = (of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, input_width),)
-                affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
+                inner = (of_packed(slopes, room.offsets, at, 1, back.w1, 0, hidden, input_width),)
+                affine(input_panel, active, inputs, room.zeros, 0, 0, inner, room.row, 0, inputs)
                 for r in range(active):
                     to = rows[r] * dx[1] + s * dx[2]
-                    store_row(input_panel, row, r * inputs, gradient, to, dx[3], inputs)
+                    store_row(input_panel, room.row, r * inputs, gradient, to, dx[3], inputs)
         _add_chunk(
-            sum_panel, inputs, outputs if fused else 0, hidden, units, first, stop - first, count,
-            each, stride, finite, hs, slopes, xs, errors, scratch, sums,
+            sum_panel, inputs, outputs if fused else 0, hidden, first, stop - first, count, each,
+            stride, finite, hs, slopes, xs, sums, room,
         )  # fmt: skip
         stop = first
+    for r in range(count):
+        copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
 
-@inner
+# Not written out: of one sequence through 64 units `retreat` would take 1.15 times as long.
+@bare
 def _retreat_step(
-    panel, output_panel, readout, back, hs, slopes, offsets, hidden, stride, target, upstream,
-    want_upstream, fused, s, rows, active, each, errors, error_offsets, outputs, zeros, ups,
-    squares, z, g, loss,
+    panel, output_panel, readout, back, hs, slopes, hidden, stride, target, upstream, want_upstream,
+    fused, s, rows, active, each, outputs, loss, room,
 ):  # fmt: skip
     """Lead g, which is dh, back over a step whose slopes become dz."""
     block = rows.size * stride
-    at, dh = s * block, g
+    at, dh = s * block, room.g
     if fused and outputs > 0:
         _pull_outputs(
-            panel, output_panel, readout, back, hs, at + block, offsets, hidden, stride, target,
-            upstream, s, rows, active, each, errors, error_offsets, s * rows.size * outputs,
-            outputs, g, z, loss,
+            panel, output_panel, readout, back, hs, at + block, hidden, stride, target, upstream, s,
+            rows, active, each, outputs, loss, room,
         )  # fmt: skip
-        dh = z
+        dh = room.z
     elif fused or want_upstream:
-        load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
+        load_step(panel, target, upstream, s, rows, active, room.ups, stride, hidden)
         if fused:
-            add_errors(hs, at + block, ups, active, hidden, stride, g, squares)
+            add_errors(hs, at + block, room.ups, active, hidden, stride, dh, room.squares)
         else:
-            add_rows(ups, active, hidden, stride, g)
+            add_rows(room.ups, active, hidden, stride, dh)
     if fused and outputs == 0 and s % LOSS_STEPS == 0:
-        fold_squares(squares, active, hidden, stride, each, loss)
+        fold_squares(room.squares, active, hidden, stride, each, loss)
     times_slopes(dh, active, hidden, stride, slopes, at)
     clear_between(slopes, at + active * stride, at + block)
-    inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, panel_width(panel)),)
-    affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
+    inner = (of_packed(slopes, room.offsets, at, 1, back.w2, 0, hidden, panel_width(panel)),)
+    affine(panel, active, hidden, room.zeros, 0, 0, inner, room.g, 0, stride)
 
 
-@inner
+@written_out
 def _pull_outputs(
-    panel, output_panel, readout, back, hs, at, offsets, hidden, stride, target, y, s, rows, active,
-    each, errors, error_offsets, error_at, outputs, dh, result, loss,
+    panel, output_panel, readout, back, hs, at, hidden, stride, target, y, s, rows, active, each,
+    outputs, loss, room,
 ):  # fmt: skip
-    """Errors of one step's predictions; result = dh + W3^T errors."""
-    inner = (of_packed(hs, offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
+    """Errors of one step's predictions; z = g + W3^T errors."""
+    errors, error_at = room.errors, s * rows.size * outputs
+    inner = (of_packed(hs, room.offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
     affine(output_panel, active, outputs, readout.b3, 0, 0, inner, errors, error_at, outputs)
     for r in range(active):
         for o in range(outputs):
@@ -325,12 +288,12 @@ def _pull_outputs(
             loss[r if each else 0, 0] += 0.5 * np.float64(error) * error
     clear_between(errors, error_at + active * outputs, error_at + rows.size * outputs)
     inner = (
-        of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, panel_width(panel)),
+        of_packed(errors, room.error_offsets, error_at, 1, back.w3, 0, outputs, panel_width(panel)),
     )
-    affine(panel, active, hidden, dh, 0, stride, inner, result, 0, stride)
+    affine(panel, active, hidden, room.g, 0, stride, inner, room.z, 0, stride)
 
 
-@inner
+@bare
 def load_step(panel, array, view, s, rows, active, into, stride, hidden):
     """Rows of one step of an array."""
     for r in range(active):
@@ -341,10 +304,10 @@ def load_step(panel, array, view, s, rows, active, into, stride, hidden):
             prefetch(array, at - view[2] + i)
 
 
-@inner
+@written_out
 def _add_chunk(
-    sum_panel, inputs, outputs, hidden, units, first, length, count, each, stride, finite, hs,
-    slopes, xs, errors, scratch, sums,
+    sum_panel, inputs, outputs, hidden, first, length, count, each, stride, finite, hs, slopes, xs,
+    sums, room,
 ):  # fmt: skip
     """Add the products of some steps to the sums."""
     block, line = count * stride, inputs + 1
@@ -359,18 +322,19 @@ def _add_chunk(
     every = count if each else 1
     for lane in range(every):
         _add_sums(
-            sum_panel, inputs, outputs, hidden, infinite, units, samples, hs, at + lane * stride,
-            block, slopes, every * stride, xs, x_at + lane * line, every * line, errors,
-            error_at + lane * outputs, every * outputs, scratch, sums, lane,
+            sum_panel, inputs, outputs, hidden, infinite, samples, hs, at + lane * stride, block,
+            slopes, every * stride, xs, x_at + lane * line, every * line, error_at + lane * outputs,
+            every * outputs, sums, lane, room,
         )  # fmt: skip
 
 
-@inner
+@written_out
 def _add_sums(
-    panel, inputs, outputs, hidden, infinite, units, samples, hs, at, block, dz, step, xs, x_at,
-    x_step, errors, error_at, error_step, scratch, sums, lane,
+    panel, inputs, outputs, hidden, infinite, samples, hs, at, block, dz, step, xs, x_at, x_step,
+    error_at, error_step, sums, lane, room,
 ):  # fmt: skip
     """Add the products of some samples to the sums."""
+    units, errors, tile = room.units, room.errors, room.tile
     of_w1, of_w2, of_w3 = sums.w1[lane], sums.w2[lane], sums.w3[lane]
     if infinite:
         add_outer_by_number(
@@ -381,14 +345,13 @@ def _add_sums(
         )
     else:
         add_outer(
-            panel, inputs + 1, hidden, xs, units, x_at, x_step, dz, at, step, samples, scratch,
-            of_w1,
-        )  # fmt: skip
-        add_outer(panel, hidden, hidden, dz, units, at, step, hs, at, step, samples, scratch, of_w2)
+            panel, inputs + 1, hidden, xs, units, x_at, x_step, dz, at, step, samples, tile, of_w1
+        )
+        add_outer(panel, hidden, hidden, dz, units, at, step, hs, at, step, samples, tile, of_w2)
     if outputs > 0:
         add_outer(
             panel, outputs, hidden, errors, units, error_at, error_step, hs, at + block, step,
-            samples, scratch, of_w3,
+            samples, tile, of_w3,
         )  # fmt: skip
         for o in range(outputs):
             for i in range(samples):

@@ -10,15 +10,16 @@ largest, and beside them those of absolute terms; see ``tables``.
 """
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from fastrnn.kernels.blocks import integers, numbers, sequence
-from fastrnn.kernels.jit import inner, kernel, part
+from fastrnn.kernels.jit import bare, part, written_out
 from fastrnn.kernels.layer import load_step
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
 from fastrnn.kernels.neuron_scaled import NO_POWER
-from fastrnn.kernels.panels import MOST_ROWS
+from fastrnn.kernels.panels import rooms
 from fastrnn.kernels.powers import normalise
 from fastrnn.kernels.products import add_outer, affine, copy_row, of_packed, panel_width
 from fastrnn.kernels.rows import clear_between
@@ -55,11 +56,39 @@ def _of_type(array, single, double):
     return single if array.itemsize == 4 else double
 
 
-@kernel
+class PowersRoom(NamedTuple):
+    """What `pull` works in beside `layer.Room`: exponents, and absolute values of a chunk."""
+
+    powers: Any  # (steps, R): of dz
+    factors: Any  # (R,): of what is upstream
+    factor_powers: Any  # (R,)
+    open_powers: Any  # (R,): of what is not yet settled of each table
+    doubts: Any  # (R,): whether digits of that may be lost
+    dz: Any  # (chunk, R, stride)
+    states: Any  # (chunk + 1, R, stride)
+    inputs: Any  # (chunk, R, F + 1)
+    misses: Any  # (chunk, R, O)
+
+
+def powers_room(
+    team: int, stride: int, inputs: int, outputs: int, steps: int, chunk: int, dtype: DTypeLike
+) -> PowersRoom:
+    """Room for so many steps of a team."""
+    block = team * stride
+    sizes = (
+        chunk * block, (chunk + 1) * block, chunk * team * (inputs + 1), chunk * team * outputs
+    )  # fmt: skip
+    return PowersRoom(
+        np.empty(steps * team), np.ones(team), np.zeros(team), np.full(team, NO_POWER),
+        np.zeros(team, np.uint8), *rooms(sizes, dtype),
+    )  # fmt: skip
+
+
+@bare
 def pull(
     lines, panels, readout, back, shifts, leasts, hs, slopes, xs, inputs, outputs, rows, ends,
     stride, chunk, each, fused, upstream, want_upstream, dh, dh_powers, sums, want_sums, mantissas,
-    exponents, want_dx, outside,
+    exponents, want_dx, outside, room, of_powers,
 ):  # fmt: skip
     """Pull dh * 2**dh_powers (R, H) and (R,) back to x and to the state before the first step.
 
@@ -69,46 +98,12 @@ def pull(
     The gradient of x goes into the views ``mantissas`` and ``exponents`` (B, T, F). Sequences
     marked on entry are left alone and add nothing.
     """
-    sum_panel = panels[3]
+    panel, input_panel, output_panel, sum_panel = panels
     target, out = numbers_at(upstream[0], dh), numbers_at(mantissas[0], dh)
     power_out = numbers_at(exponents[0], dh_powers)
-    count, hidden = dh.shape
-    n, steps, block, line = lanes_of(dh), ends[0], count * stride, inputs + 1
-    g, ups, row = numbers(dh, block + n), numbers(dh, block + n), numbers(dh, count * inputs)
-    errors = numbers(dh, steps * count * outputs)
-    zeros = numbers(dh, max(hidden, inputs))
-    powers, factors, factor_powers = (
-        np.empty(steps * count), np.ones(count), np.zeros(count),
-    )  # fmt: skip
-    # Absolute values of a chunk, and the exponents of what is not yet settled of each table.
-    sizes = (
-        numbers(dh, chunk * block + n), numbers(dh, (chunk + 1) * block + n),
-        numbers(dh, chunk * count * line), numbers(dh, chunk * count * outputs),
-    )  # fmt: skip
-    open_powers, doubts = np.full(count, NO_POWER), np.zeros(count, np.uint8)
-    scratch = numbers(dh, (MOST_ROWS + 1) * panel_width(sum_panel))
-    offsets, error_offsets, units = (
-        integers(count), integers(count), sequence(max(hidden, line, outputs)),
-    )  # fmt: skip
-    for array in (g, ups, zeros, scratch):
-        array[:] = 0.0
-    _pull(
-        lines, panels, readout, back, shifts, leasts, hs, slopes, xs, inputs, outputs, rows, ends,
-        stride, chunk, each, fused, target, upstream, want_upstream, dh, dh_powers, sums, want_sums,
-        out, mantissas, power_out, exponents, want_dx, outside, g, ups, row, errors, zeros, powers,
-        factors, factor_powers, sizes, open_powers, doubts, scratch, offsets, error_offsets, units,
-    )  # fmt: skip
-
-
-@inner
-def _pull(
-    lines, panels, readout, back, shifts, leasts, hs, slopes, xs, inputs, outputs, rows, ends,
-    stride, chunk, each, fused, target, upstream, want_upstream, dh, dh_powers, sums, want_sums,
-    out, mantissas, power_out, exponents, want_dx, outside, g, ups, row, errors, zeros, powers,
-    factors, factor_powers, sizes, open_powers, doubts, scratch, offsets, error_offsets, units,
-):  # fmt: skip
-    """The steps of `pull`, with room for all that they make."""
-    panel, input_panel, output_panel, sum_panel = panels
+    g, ups, row, powers = room.g, room.ups, room.row, of_powers.powers
+    factors, factor_powers = of_powers.factors, of_powers.factor_powers
+    open_powers, doubts = of_powers.open_powers, of_powers.doubts
     count, hidden = dh.shape
     width, input_width = panel_width(panel), panel_width(input_panel)
     steps, block, line = ends[0], count * stride, inputs + 1
@@ -118,7 +113,6 @@ def _pull(
     joined = fused or want_upstream
     up_power = shifts[W3] if fused and outputs > 0 else 0.0
     for r in range(count):
-        offsets[r], error_offsets[r] = r * stride, r * outputs
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
         largest = _largest(g, r * stride, hidden)
         if largest == 0.0:
@@ -129,12 +123,11 @@ def _pull(
     for s in range(steps - 1, -1, -1):
         while active < count and ends[active] > s:
             active += 1
-        at, error_at = s * block, s * count * outputs
+        at = s * block
         if fused and outputs > 0:
             _find_errors(
-                panel, output_panel, readout, back, leasts, hs, at + block, offsets, hidden, stride,
-                target, upstream, s, rows, active, each, errors, error_offsets, error_at, outputs,
-                zeros, ups, sums, outside,
+                panel, output_panel, readout, back, leasts, hs, at + block, hidden, stride, target,
+                upstream, s, rows, active, each, outputs, sums, outside, room,
             )  # fmt: skip
         elif joined:
             load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
@@ -170,8 +163,8 @@ def _pull(
         if active < count:
             clear_between(slopes, at + active * stride, at + block)
         if want_dx:
-            inner = (of_packed(slopes, offsets, at, 1, back.w1, 0, hidden, input_width),)
-            affine(input_panel, active, inputs, zeros, 0, 0, inner, row, 0, inputs)
+            inner = (of_packed(slopes, room.offsets, at, 1, back.w1, 0, hidden, input_width),)
+            affine(input_panel, active, inputs, room.zeros, 0, 0, inner, row, 0, inputs)
             for r in range(active):
                 power = powers[s * count + r] + shifts[W1]
                 doubtful = False
@@ -184,8 +177,8 @@ def _pull(
                 if doubtful and not outside[r]:
                     smallest = _smallest(slopes, at + r * stride, hidden)
                     outside[r] |= smallest * leasts[W1] < least
-        inner = (of_packed(slopes, offsets, at, 1, back.w2, 0, hidden, width),)
-        affine(panel, active, hidden, zeros, 0, 0, inner, g, 0, stride)
+        inner = (of_packed(slopes, room.offsets, at, 1, back.w2, 0, hidden, width),)
+        affine(panel, active, hidden, room.zeros, 0, 0, inner, g, 0, stride)
         for r in range(active):
             power = powers[s * count + r]
             dh_powers[r] = power + shifts[W2] if power > NO_POWER else up_power
@@ -193,16 +186,14 @@ def _pull(
             length = min(chunk, steps - s)
             for r in range(count):
                 _measure_states(
-                    lines, hs, xs, errors, s, length, r, count, hidden, stride, line,
-                    outputs if fused else 0, sizes, each, doubts, outside,
+                    lines, hs, xs, room.errors, s, length, r, count, hidden, stride, line,
+                    outputs if fused else 0, each, of_powers, outside,
                 )  # fmt: skip
             if want_sums:
                 for own in range(count if each else 1):
                     _add_chunk(
-                        sum_panel, inputs, outputs if fused else 0, hidden, columns, units, s,
-                        length, own,
-                        count, each, stride, hs, slopes, xs, errors, powers, sizes, scratch, sums,
-                        open_powers, doubts, outside,
+                        sum_panel, inputs, outputs if fused else 0, hidden, columns, s, length, own,
+                        count, each, stride, hs, slopes, xs, sums, outside, room, of_powers,
                     )  # fmt: skip
     for r in range(active):
         if not outside[r] and _any_below(g, r * stride, hidden, least):
@@ -220,7 +211,7 @@ def _pull(
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
 
-@inner
+@written_out
 def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
     """dz = (g + factor ups) f' of a row, over its f'.
 
@@ -257,7 +248,7 @@ def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
     return any_lane(lost > 0.0), any_lane(doubtful > 0.0), far, any_lane(tops > 0.0)
 
 
-@inner
+@bare
 def _largest(array, at, hidden):
     """The largest absolute value of a row; NaN where some number is none."""
     tops = nothing = like(load(array, at), 0.0)
@@ -269,7 +260,7 @@ def _largest(array, at, hidden):
     return np.float64(largest)
 
 
-@inner
+@bare
 def _smallest(array, at, hidden):
     """The smallest absolute value of a row but for 0."""
     bottoms = like(load(array, at), np.inf)
@@ -282,7 +273,7 @@ def _smallest(array, at, hidden):
     return smallest
 
 
-@inner
+@bare
 def _any_below(array, at, hidden, bound):
     """Whether some absolute value of a row is smaller."""
     found = False
@@ -292,7 +283,7 @@ def _any_below(array, at, hidden, bound):
     return found
 
 
-@inner
+@bare
 def _bring_near_one(array, at, hidden, largest, powers, r):
     """A row times a power of two, which goes to its exponent; whether no digit is lost."""
     if not np.isfinite(largest):
@@ -302,7 +293,7 @@ def _bring_near_one(array, at, hidden, largest, powers, r):
     return _scale_row(array, at, hidden, math.ldexp(1.0, -int(shift)))
 
 
-@inner
+@bare
 def _scale_row(array, at, hidden, factor):
     """A row times a power of two; whether no digit is lost."""
     least = _of_type(array, LEAST_32, LEAST_64)
@@ -315,7 +306,7 @@ def _scale_row(array, at, hidden, factor):
     return good
 
 
-@inner
+@bare
 def _join(g, ups, at, hidden, powers, r, up_power):
     """Where ups is above g, bring g to the exponent of its largest; whether no digit is lost."""
     largest = _largest(ups, at, hidden)
@@ -342,14 +333,15 @@ def _join(g, ups, at, hidden, powers, r, up_power):
     return good
 
 
-@inner
+@written_out
 def _find_errors(
-    panel, output_panel, readout, back, leasts, hs, at, offsets, hidden, stride, target, y, s,
-    rows, active, each, errors, error_offsets, error_at, outputs, zeros, ups, sums, outside,
+    panel, output_panel, readout, back, leasts, hs, at, hidden, stride, target, y, s, rows, active,
+    each, outputs, sums, outside, room,
 ):  # fmt: skip
     """Errors of one step's predictions, and ups = W3^T errors."""
+    errors, error_at, ups = room.errors, s * rows.size * outputs, room.ups
     least, low = _of_type(hs, LEAST_32, LEAST_64), _of_type(hs, LOW_DZ_32, LOW_DZ_64)
-    inner = (of_packed(hs, offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
+    inner = (of_packed(hs, room.offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
     affine(output_panel, active, outputs, readout.b3, 0, 0, inner, errors, error_at, outputs)
     for r in range(active):
         own = r if each else 0
@@ -364,9 +356,9 @@ def _find_errors(
                 sums.b3[own, SIZES, o] += abs(error)
     clear_between(errors, error_at + active * outputs, error_at + rows.size * outputs)
     inner = (
-        of_packed(errors, error_offsets, error_at, 1, back.w3, 0, outputs, panel_width(panel)),
+        of_packed(errors, room.error_offsets, error_at, 1, back.w3, 0, outputs, panel_width(panel)),
     )
-    affine(panel, active, hidden, zeros, 0, 0, inner, ups, 0, stride)
+    affine(panel, active, hidden, room.zeros, 0, 0, inner, ups, 0, stride)
     for r in range(active):
         if not outside[r] and _any_below(ups, r * stride, hidden, least):
             smallest = np.inf
@@ -382,7 +374,7 @@ def _add_half(sums, own, squares):
     sums.loss[own, SIZES, 0] += 0.5 * squares
 
 
-@inner
+@written_out
 def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
     """Errors h - y over the targets."""
     low = _of_type(hs, LOW_DZ_32, LOW_DZ_64)
@@ -405,14 +397,14 @@ def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
             _add_half(sums, r if each else 0, ordered_sum(squares))
 
 
-@inner
+@written_out
 def _measure_states(
-    lines, hs, xs, errors, s, length, r, count, hidden, stride, line, outputs, sizes, each, doubts,
+    lines, hs, xs, errors, s, length, r, count, hidden, stride, line, outputs, each, of_powers,
     outside,
 ):  # fmt: skip
     """Absolute states, inputs and errors of a sequence's chunk; what they may cost in digits."""
     low = _of_type(hs, LOW_STATE_32, LOW_STATE_64)
-    _, states, inputs, misses = sizes
+    states, inputs, misses = of_powers.states, of_powers.inputs, of_powers.misses
     small = infinite = False
     for q in range(length + 1):
         for v in range(0, hidden, lanes_of(hs)):
@@ -430,7 +422,7 @@ def _measure_states(
             error = get(errors, ((s + q) * count + r) * outputs + o)
             put(misses, (q * count + r) * outputs + o, abs(error))
     if small:
-        doubts[r if each else 0] = 1
+        of_powers.doubts[r if each else 0] = 1
     # What f passes on as it is may have been too small to be a float.
     outside[r] |= infinite or (small and lines)
     if outside[r]:
@@ -446,15 +438,21 @@ def _measure_states(
             clear_between(misses, to * outputs, (to + 1) * outputs)
 
 
-@inner
+@written_out
 def _add_chunk(
-    panel, inputs, outputs, hidden, columns, units, s, length, own, count, each, stride, hs,
-    slopes, xs, errors, powers, sizes, scratch, sums, open_powers, doubts, outside,
+    panel, inputs, outputs, hidden, columns, s, length, own, count, each, stride, hs, slopes, xs,
+    sums, outside, room, of_powers,
 ):  # fmt: skip
     """Add the products of some samples, of one sequence or of all, to what is not yet settled."""
     headroom = _of_type(hs, HEADROOM_32, HEADROOM_64)
     low, least = _of_type(hs, LOW_DZ_32, LOW_DZ_64), _of_type(hs, LEAST_32, LEAST_64)
-    dz, states, xs_, misses = sizes
+    units, tile, powers, open_powers = (
+        room.units,
+        room.tile,
+        of_powers.powers,
+        of_powers.open_powers,
+    )
+    dz, states, doubts = of_powers.dz, of_powers.states, of_powers.doubts
     first, last = (own, own + 1) if each else (0, count)
     every = count if each else 1
     samples, step, line = length * (last - first), every * stride, inputs + 1
@@ -476,28 +474,28 @@ def _add_chunk(
                     doubts[own] = 1
         for array, array_at, other, other_at, x, x_at, row in (
             (slopes, s * count, hs, s * count, xs, s * count, TERMS),
-            (dz, 0, states, 0, xs_, 0, SIZES),
+            (dz, 0, states, 0, of_powers.inputs, 0, SIZES),
         ):
             add_outer(
                 panel, line, hidden, x, units, (x_at + first) * line, every * line, array,
-                (array_at + first) * stride, step, samples, scratch, sums.w1[own, row],
+                (array_at + first) * stride, step, samples, tile, sums.w1[own, row],
             )  # fmt: skip
             add_outer(
                 panel, hidden, hidden, array, units, (array_at + first) * stride, step, other,
-                (other_at + first) * stride, step, samples, scratch, sums.w2[own, row],
+                (other_at + first) * stride, step, samples, tile, sums.w2[own, row],
             )  # fmt: skip
     if outputs > 0:
         for array, at, other, other_at, row in (
-            (errors, s * count, hs, (s + 1) * count, TERMS),
-            (misses, 0, states, count, SIZES),
+            (room.errors, s * count, hs, (s + 1) * count, TERMS),
+            (of_powers.misses, 0, states, count, SIZES),
         ):
             add_outer(
                 panel, outputs, hidden, array, units, (at + first) * outputs, every * outputs,
-                other, (other_at + first) * stride, step, samples, scratch, sums.w3[own, row],
+                other, (other_at + first) * stride, step, samples, tile, sums.w3[own, row],
             )  # fmt: skip
 
 
-@inner
+@bare
 def _take_sizes(dz, at, hidden, distance, low, into, to):
     """A row of dz to the exponent that is so far below its own; whether some are small there."""
     factor = math.ldexp(1.0, int(max(distance, -2000.0)))
@@ -511,7 +509,7 @@ def _take_sizes(dz, at, hidden, distance, low, into, to):
     return small
 
 
-@inner
+@bare
 def _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least):
     """Settle the sums of w1, b and w2; whether all digits are there."""
     if open_powers[own] == NO_POWER:

@@ -8,7 +8,9 @@ found twice.
 """
 
 import functools
+import itertools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,24 @@ def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     address: int = room.__array_interface__["data"][0]
     first = -address % LINE_BYTES // dtype.itemsize
     return room[first : first + size].reshape(shape)
+
+
+def rooms(sizes: Iterable[int], dtype: DTypeLike) -> list[Array]:
+    """Zeros for so many numbers each, from the start of a cache line on, with a vector behind."""
+    n = LINE_BYTES // np.dtype(dtype).itemsize
+    stops = list(itertools.accumulate((-(-size // n) + 1) * n for size in sizes))
+    whole = aligned((stops[-1],), dtype)
+    whole.fill(0)
+    return [whole[start:stop] for start, stop in itertools.pairwise([0, *stops])]
+
+
+def in_vectors(*matrices: Array) -> list[Array]:
+    """Matrices (inner, columns), of no more columns than a vector, as vectors: (inner x n,)."""
+    n = LINE_BYTES // matrices[0].dtype.itemsize
+    made = rooms([(len(w) - 1) * n for w in matrices], matrices[0].dtype)
+    for w, rows in zip(matrices, made, strict=True):
+        rows.reshape(len(w), n)[:, : w.shape[1]] = w
+    return made
 
 
 def packed(w: Array, panel: Panel) -> Array:

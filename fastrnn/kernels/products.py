@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastrnn.kernels.jit import apart, inner, part, written_out
+from fastrnn.kernels.jit import apart, bare, part, written_out
 from fastrnn.kernels.memory import get
 from fastrnn.kernels.panels import MOST_ROWS, most_sums
 from fastrnn.kernels.simd import LANES, Vector, fma_number
@@ -214,7 +214,7 @@ def of_packed(a, offsets, at, step, w, w_at, count, width):
     return a, offsets, at, step, w, w_at, count * width, width, count
 
 
-@inner
+@bare
 def affine(
     panel, rows, columns, begin, begin_at, begin_stride, sources, out, out_at, out_stride
 ):  # fmt: skip
@@ -232,7 +232,7 @@ def affine(
             )  # fmt: skip
 
 
-@inner
+@bare
 def add_outer(panel, rows, columns, a, offsets, at, step, w, w_at, w_stride, count, scratch, total):
     """total[p, r, u] += sum over k of a[r, k] w[k, u], of panels p, with sums in float64.
 
@@ -255,7 +255,7 @@ def add_outer(panel, rows, columns, a, offsets, at, step, w, w_at, w_stride, cou
                 total[to + i] += scratch[i]
 
 
-@inner
+@bare
 def add_outer_by_number(
     panel, rows, columns, a, offsets, at, step, w, w_at, w_stride, count, total
 ):  # fmt: skip

@@ -7,7 +7,7 @@ one. Vectors may reach behind the last number of a row, into room that nothing i
 import numpy as np
 
 from fastrnn.kernels.activations import activate, with_slope
-from fastrnn.kernels.jit import inner, part
+from fastrnn.kernels.jit import bare, part
 from fastrnn.kernels.memory import get, lanes_of, load, put, store
 from fastrnn.kernels.products import copy_row
 from fastrnn.kernels.simd import any_lane, fma
@@ -22,7 +22,7 @@ def lines_of(rows, hidden, stride):
     return (1, rows * hidden) if stride == hidden else (rows, hidden)
 
 
-@inner
+@bare
 def activate_rows(f, z, rows, hidden, stride, h):
     """h = f(z)."""
     lines, length = lines_of(rows, hidden, stride)
@@ -31,7 +31,7 @@ def activate_rows(f, z, rows, hidden, stride, h):
             store(h, v, activate(f, load(z, v)))
 
 
-@inner
+@bare
 def activate_with_slopes(f, z, rows, hidden, stride, h, at, slopes, slopes_at):
     """f(z) and f'(z)."""
     lines, length = lines_of(rows, hidden, stride)
@@ -42,7 +42,7 @@ def activate_with_slopes(f, z, rows, hidden, stride, h, at, slopes, slopes_at):
             store(slopes, slopes_at + v, slope)
 
 
-@inner
+@bare
 def times_slopes(dh, rows, hidden, stride, slopes, at):
     """The slopes become dz = dh f'; what lies behind them are those of the step after."""
     lines, length = lines_of(rows, hidden, stride)
@@ -55,7 +55,7 @@ def times_slopes(dh, rows, hidden, stride, slopes, at):
         put(slopes, at + i, get(dh, i) * get(slopes, at + i))
 
 
-@inner
+@bare
 def add_rows(ups, rows, hidden, stride, dh):
     lines, length = lines_of(rows, hidden, stride)
     for r in range(lines):
@@ -63,7 +63,7 @@ def add_rows(ups, rows, hidden, stride, dh):
             store(dh, v, load(dh, v) + load(ups, v))
 
 
-@inner
+@bare
 def add_errors(hs, at, ys, rows, hidden, stride, dh, squares):
     """Errors h - y to dh, and their squares."""
     lines, length = lines_of(rows, hidden, stride)
@@ -74,7 +74,7 @@ def add_errors(hs, at, ys, rows, hidden, stride, dh, squares):
             store(squares, v, fma(error, error, load(squares, v)))
 
 
-@inner
+@bare
 def fold_squares(squares, rows, hidden, stride, each, loss):
     """Half the squares to the loss; they begin anew."""
     for r in range(rows):
@@ -83,7 +83,7 @@ def fold_squares(squares, rows, hidden, stride, each, loss):
     squares[:] = 0.0
 
 
-@inner
+@bare
 def any_infinite(array, at, rows, length, stride):
     """Whether some number is infinite or NaN, and so 0 times it is not 0."""
     n = lanes_of(array)

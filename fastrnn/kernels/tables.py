@@ -6,7 +6,7 @@ and their absolute values, until that exponent changes and they are settled. Col
 whole vectors of float64.
 """
 
-from fastrnn.kernels.jit import inner, kernel, part
+from fastrnn.kernels.jit import bare, kernel, part
 from fastrnn.kernels.memory import lanes_of, load, store
 from fastrnn.kernels.neuron_scaled import NO_POWER
 from fastrnn.kernels.powers import shifted
@@ -15,7 +15,7 @@ from fastrnn.kernels.simd import any_lane, first_lanes, like, maximum, where
 VALUE, LOST, SIZE, POWER, TERMS, SIZES, TABLE = range(7)
 
 
-@inner
+@bare
 def settle(table, count, power, doubtful, least):
     """Add the terms of ``count`` components at 2**power to the sums, and begin anew.
 
