@@ -15,6 +15,16 @@ class Import(Benchmark):
         return "import numpy"
 
 
+# What a process does that has kernels nowhere.
+COLD = """
+import os, tempfile
+with tempfile.TemporaryDirectory() as folder:
+    os.environ["FASTRNN_CACHE_DIR"] = folder
+    import numpy as np, fastrnn
+    {}
+"""
+
+
 class FirstCall(Benchmark):
     # A call of seconds, one of them a process.
     rounds, repeat = 1, 2
@@ -26,13 +36,17 @@ class FirstCall(Benchmark):
     def timeraw_first_forward(self):
         return "import fastrnn; fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])"
 
-    @named("First call, nothing in the cache")
-    def timeraw_first_forward_cold(self):
-        """All is compiled."""
-        return """
-import os, tempfile
-with tempfile.TemporaryDirectory() as folder:
-    os.environ["FASTRNN_CACHE_DIR"] = folder
-    import fastrnn
-    fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])
-"""
+
+class FirstCallCold(Benchmark):
+    """All is compiled."""
+
+    rounds, repeat = 1, 1
+
+    @named("First call, nothing in the cache: forward, a neuron")
+    def timeraw_first_forward(self):
+        return COLD.format("fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])")
+
+    @named("First call, nothing in the cache: loss and gradient, a layer")
+    def timeraw_first_loss_and_grad(self):
+        net = "fastrnn.RNN(np.ones((16, 1)), np.eye(16))"
+        return COLD.format(f"fastrnn.loss_and_grad({net}, np.ones(3), np.ones((3, 16)))")

@@ -229,7 +229,7 @@ def page(results):
         "float64. The error is relative, of the number or of its logarithm, whichever is less, "
         "against mpmath with 40 digits from the inputs on; 1 where the answer is 0, inf or NaN.",
         "",
-        "![Error against W2: fastrnn is right everywhere, PyTorch and JAX only near W2 = 1]"
+        "![Error against W2 of fastrnn, PyTorch and JAX, without squashing and with tanh]"
         "(dashboard-accuracy.png)",
         "",
         "Without squashing (identity), for |W2| = 1e-300 ... 1e300, a net for each decade:",

@@ -109,7 +109,7 @@ def run_once(case, kind, what, parameters, called):
     if kind == "timeraw":
         assert verb is None
         subprocess.run([sys.executable, "-c", result], check=True)
-        assert f"fastrnn.{what.split('_')[1]}(" in result or what.startswith("import")
+        assert f"fastrnn.{what.removeprefix('first_')}(" in result or what.startswith("import")
     elif kind == "track":
         assert verb in called
         assert 0 <= result < np.inf
