@@ -26,8 +26,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 class FirstCall(Benchmark):
-    # A call of seconds, one of them a process.
-    rounds, repeat = 1, 2
+    rounds, repeat, number, warmup_time = 1, 3, 1, 0
 
     def setup(self):
         fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])
@@ -40,7 +39,8 @@ class FirstCall(Benchmark):
 class FirstCallCold(Benchmark):
     """All is compiled."""
 
-    rounds, repeat = 1, 1
+    # Calls of seconds.
+    rounds, repeat, number, warmup_time = 1, 1, 1, 0
 
     @named("First call, nothing in the cache: forward, a neuron")
     def timeraw_first_forward(self):

@@ -129,16 +129,16 @@ class Layers:
     def in_vectors(self) -> list[Packed]:
         """Weights of each net for `alone`."""
         w1, w2, b, _, _ = self.weights
-        matrices = zip(w1.swapaxes(1, 2), w2.swapaxes(1, 2), b[:, None], strict=True)
-        return [Packed(*panels.in_vectors(*own)) for own in matrices]
+        arrays = map(panels.in_vectors, (w1.swapaxes(1, 2), w2.swapaxes(1, 2), b[:, None]))
+        return [Packed(*weights) for weights in zip(*arrays, strict=True)]
 
     @cached_property
     def in_vectors_back(self) -> list[PackedBack]:
-        """The same for steps back; the gradient of x is none of `alone`'s."""
-        w1, w2, _, _, _ = self.weights
-        nets = zip(panels.packed(w1, self.shapes[1]), w2, strict=True)
-        # A read-out is none of it either.
-        return [PackedBack(of_x, *2 * panels.in_vectors(of_h)) for of_x, of_h in nets]
+        """The same for steps back, of which only those from state to state are `alone`'s."""
+        w1, w2, _, w3, _ = self.weights
+        states, inputs, _, _ = self.shapes
+        arrays = panels.packed(w1, inputs), panels.in_vectors(w2), panels.packed(w3, states)
+        return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
 
     def rows(self, part: Part) -> NDArray[np.int64]:
         """Sequences of a team."""
@@ -172,7 +172,7 @@ class Layers:
         """
         dh0 = np.empty_like(dlast)
         if sums is None:
-            sums = self._room(each)
+            sums = self._nothing(each)
         # With what they are unpacked to.
         steps, workers = self.slice(2 * sum(array.nbytes for array in sums), self.stride)
         starts = range(0, self.x.shape[1], steps)
@@ -313,7 +313,7 @@ class Layers:
                 self.shapes, self.packed_output[part.net], back, hs, slopes, xs,
                 self.activation.name in BOUNDED, inputs, outputs, rows, ends, self.stride, chunk,
                 each, fused, view(upstream[part.net, :, start:]), want_upstream, single, dh[part],
-                mine, into, dx is not None, self.room(rows, ends, self.stride),
+                mine, into, dx is not None, self.room(ends, self.stride, outputs if fused else 0),
             )  # fmt: skip
             if each:
                 for array, found in zip(sums, mine, strict=True):
@@ -325,11 +325,11 @@ class Layers:
         """Whether a team is work for `alone`."""
         return len(rows) == 1 and self.hidden <= LINE_BYTES // self.x.itemsize
 
-    def room(self, rows: NDArray[np.int64], ends: NDArray[np.int64], stride: int) -> Room:
+    def room(self, ends: NDArray[np.int64], stride: int, outputs: int) -> Room:
         """What a team's walk back works in."""
-        inputs, outputs = self.x.shape[2], self.weights.w3.shape[1]
+        columns = panels.width(self.shapes[3])
         return layer.room(
-            len(rows), stride, inputs, outputs, int(ends[0]), self.shapes[3], self.x.dtype
+            len(ends), stride, self.x.shape[2], outputs, int(ends[0]), columns, self.x.dtype
         )
 
     def ends(self, rows: NDArray[np.int64], start: int, steps: int) -> NDArray[np.int64]:
@@ -371,7 +371,7 @@ class Layers:
                 return chosen, workers
         raise budget_too_small(self.memory, min(needed(*choice) for choice in choices))
 
-    def _room(self, each: bool) -> Sums:
+    def _nothing(self, each: bool) -> Sums:
         nets, batch_size = len(self.weights.w2), len(self.x)
         inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
         rows = batch_size if each else min(MOST_SUMS, -(-batch_size // self.team_size))

@@ -138,17 +138,17 @@ def pull(
                 )
                 ends, hs, slopes, xs = own.replay(part, before[part], start, steps, stride)
                 into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
+                outputs = own.weights.w3.shape[1] if fused else 0
                 of_powers = layer_scaled.powers_room(
-                    len(sequences), stride, own.x.shape[2], own.weights.w3.shape[1], int(ends[0]),
-                    chunk, own.x.dtype,
-                )  # fmt: skip
+                    len(ends), stride, own.x.shape[2], outputs, int(ends[0]), chunk, own.x.dtype
+                )
                 layer_scaled.pull(
                     lines, own.shapes, own.packed_output[part.net],
                     backs[part.net].weights, backs[part.net].shifts, backs[part.net].leasts, hs,
                     slopes, xs, own.x.shape[2], own.weights.w3.shape[1], sequences, ends, stride,
                     chunk, each, fused, view(upstream[part.net, :, start:]), want_upstream,
                     found.dh, found.powers, mine, want_sums, *into, want_dx, found.outside,
-                    own.room(sequences, ends, stride), of_powers,
+                    own.room(ends, stride, outputs), of_powers,
                 )  # fmt: skip
                 if each:
                     for array, sums in zip(tables, mine, strict=True):

@@ -68,7 +68,7 @@ def test_a_layers_kernel_is_made_of_whole_tiles(name, dtype):
         and str(s[own].dtype) == dtype
         and (name == "retreat" or s[0].activation == "tanh")
     )
-    fresh = _compiled(shipped.py_func)
+    fresh = _compiled(shipped.py_func, _nrt=False)
     fresh.compile(signature)
     listing = fresh.inspect_asm(signature)
     # Tiles of 6 rows: as many multiply-adds of whole registers without a branch between them.

@@ -25,7 +25,7 @@ from fastrnn.kernels import alone
 from fastrnn.kernels.blocks import integers, numbers
 from fastrnn.kernels.jit import bare, kernel, written_out
 from fastrnn.kernels.memory import get, lanes_of, numbers_at, prefetch, put
-from fastrnn.kernels.panels import MOST_ROWS, Panel, rooms, width
+from fastrnn.kernels.panels import MOST_ROWS, rooms
 from fastrnn.kernels.products import (
     add_outer,
     add_outer_by_number,
@@ -55,7 +55,7 @@ SAMPLES = 128
 
 
 class Packed(NamedTuple):
-    """Weights of one net for steps forward, matrices in panels."""
+    """Weights of one net for steps forward, matrices in panels; all in vectors for `alone`."""
 
     w1: Any  # (F, H): x to z
     w2: Any  # (H, H): h to z
@@ -104,13 +104,13 @@ class Room(NamedTuple):
 
 
 def room(
-    team: int, stride: int, inputs: int, outputs: int, steps: int, panel: Panel, dtype: DTypeLike
+    team: int, stride: int, inputs: int, outputs: int, steps: int, columns: int, dtype: DTypeLike
 ) -> Room:
-    """Room for so many steps of a team."""
+    """Room for so many steps of a team, and sums of panels of so many columns."""
     longest, rows = max(stride, inputs + 1, outputs), team * stride
     sizes = (
         longest, team * inputs, rows, rows, rows, rows, steps * team * outputs,
-        (MOST_ROWS + 1) * width(panel),
+        (MOST_ROWS + 1) * columns,
     )  # fmt: skip
     return Room(
         np.arange(team) * stride, np.arange(team) * outputs, np.arange(longest),

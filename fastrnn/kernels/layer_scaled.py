@@ -74,7 +74,7 @@ def powers_room(
     team: int, stride: int, inputs: int, outputs: int, steps: int, chunk: int, dtype: DTypeLike
 ) -> PowersRoom:
     """Room for so many steps of a team."""
-    block = team * stride
+    block, chunk = team * stride, min(chunk, steps)
     sizes = (
         chunk * block, (chunk + 1) * block, chunk * team * (inputs + 1), chunk * team * outputs
     )  # fmt: skip

@@ -84,13 +84,13 @@ def rooms(sizes: Iterable[int], dtype: DTypeLike) -> list[Array]:
     return [whole[start:stop] for start, stop in itertools.pairwise([0, *stops])]
 
 
-def in_vectors(*matrices: Array) -> list[Array]:
-    """Matrices (inner, columns), of no more columns than a vector, as vectors: (inner x n,)."""
-    n = LINE_BYTES // matrices[0].dtype.itemsize
-    made = rooms([(len(w) - 1) * n for w in matrices], matrices[0].dtype)
-    for w, rows in zip(matrices, made, strict=True):
-        rows.reshape(len(w), n)[:, : w.shape[1]] = w
-    return made
+def in_vectors(w: Array) -> Array:
+    """Matrices (K, inner, columns), no wider than a vector, a vector a row: (K, inner x n)."""
+    nets, inner, columns = w.shape
+    n = LINE_BYTES // w.dtype.itemsize
+    result = aligned((nets, inner, n), w.dtype)
+    result[..., :columns], result[..., columns:] = w, 0
+    return result.reshape(nets, inner * n)
 
 
 def packed(w: Array, panel: Panel) -> Array:
