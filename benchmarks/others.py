@@ -100,15 +100,15 @@ class InfluenceRange(Benchmark):
         if library not in found:
             raise NotImplementedError("not installed")
 
-    @named("Influence of x_1: decades of W2 without a right answer, of 601", "decades")
+    @named("Influence of x_1: decades of W2 lost, of 601", "decades")
     def track_influence_decades_lost(self, found, library):
         return found[library][0]
 
-    @named("Influence of all inputs: answers that are inf or NaN", "%")
+    @named("Influence of inputs: answers that are inf or NaN", "%")
     def track_influence_not_finite(self, found, library):
         return found[library][1]
 
-    @named("Influence of all inputs: answers that are 0, inf or NaN", "%")
+    @named("Influence of inputs: answers 0, inf or NaN", "%")
     def track_influence_without_answer(self, found, library):
         return found[library][2]
 

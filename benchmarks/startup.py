@@ -31,7 +31,7 @@ class FirstCall(Benchmark):
     def setup(self):
         fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])
 
-    @named("First call, kernels in the cache")
+    @named("First call, kernels cached")
     def timeraw_first_forward(self):
         return "import fastrnn; fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])"
 
@@ -42,11 +42,11 @@ class FirstCallCold(Benchmark):
     # Calls of seconds.
     rounds, repeat, number, warmup_time = 1, 1, 1, 0
 
-    @named("First call, nothing in the cache: forward, a neuron")
+    @named("First call, nothing cached: a neuron's forward pass")
     def timeraw_first_forward(self):
         return COLD.format("fastrnn.forward(fastrnn.RNN(1.0, 0.5), [0.0])")
 
-    @named("First call, nothing in the cache: loss and gradient, a layer")
+    @named("First call, nothing cached: a layer's gradient")
     def timeraw_first_loss_and_grad(self):
         net = "fastrnn.RNN(np.ones((16, 1)), np.eye(16))"
         return COLD.format(f"fastrnn.loss_and_grad({net}, np.ones(3), np.ones((3, 16)))")
