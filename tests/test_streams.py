@@ -259,7 +259,10 @@ def test_a_gradient_over_1e8_steps_of_a_mapped_file_takes_less_than_200_mb(tmp_p
         pytest.skip("reads /proc")
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (100_000_000,))
     x[:] = np.sin(np.arange(1000.0)).repeat(100)[np.arange(100_000)].repeat(1000)
+    np.save(tmp_path / "some.npy", x[:1_000_000])
     del x
-    command = [sys.executable, "-c", GRADIENT, str(tmp_path / "x.npy")]
-    peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    # The first one may compile, which takes more.
+    for name in ("some.npy", "x.npy"):
+        command = [sys.executable, "-c", GRADIENT, str(tmp_path / name)]
+        peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert peak < 200
