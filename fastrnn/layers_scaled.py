@@ -108,8 +108,10 @@ def pull(
     stride = panels.row_stride(max(own.hidden, LINE_BYTES // own.x.itemsize), own.x.dtype)
     chunk = own.chunk(each)
     held = 2 * sum(array.nbytes for array in (*tables, *totals))
-    held += 2 * own.workers * own.team_size * (chunk + 1) * stride * own.x.itemsize
-    steps, workers = own.slice(held, stride)
+    # Absolute values of a chunk, and an exponent a row beside its numbers.
+    row = 2 * stride + own.x.shape[2] + 1 + own.weights.w3.shape[1]
+    held += own.workers * own.team_size * (chunk + 1) * row * own.x.itemsize
+    steps, workers = own.slice(held, stride + 1)
     starts = range(0, own.x.shape[1], steps)
     backs = [_back(own, k) for k in range(nets)]
 
