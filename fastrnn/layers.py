@@ -234,29 +234,32 @@ class Layers:
         return SAMPLES if each else max(1, SAMPLES >> (self.team_size - 1).bit_length())
 
     def replay(
-        self, part: Part, h: FloatArray, start: int, steps: int, stride: int
-    ) -> tuple[NDArray[np.int64], FloatArray, FloatArray, FloatArray]:
-        """Ends of a part's sequences in a slice, and its states, derivatives and inputs."""
+        self,
+        part: Part,
+        h: FloatArray,
+        start: int,
+        ends: NDArray[np.int64],
+        stride: int,
+        room: Room,
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """States, derivatives and inputs of a part's sequences in a slice."""
         rows, inputs = self.rows(part), self.x.shape[2]
-        ends = self.ends(rows, start, steps)
         block, longest = len(rows) * stride, int(ends[0])
         sizes = (longest + 1) * block, longest * block, longest * len(rows) * (inputs + 1)
         # A vector may reach behind the last number.
-        made = [aligned((size + LINE_BYTES,), self.x.dtype) for size in sizes]
+        hs, slopes, xs = (aligned((size + LINE_BYTES,), self.x.dtype) for size in sizes)
         x = view(self.x[:, start:])
         if self.is_single(rows):
             alone.replay(
                 self.activation, self.in_vectors[part.net], x, inputs, rows[0], longest, stride, h,
-                *made,
+                hs, slopes, xs,
             )  # fmt: skip
         else:
-            (z,) = panels.rooms([block], self.x.dtype)
-            numbers = np.arange(len(rows))
             layer.replay(
                 self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows, ends,
-                stride, h, *made, z, numbers * (inputs + 1), numbers * stride,
+                stride, h, hs, slopes, xs, room,
             )  # fmt: skip
-        return ends, made[0], made[1], made[2]
+        return hs, slopes, xs
 
     def _advance(
         self, h: dict[Part, FloatArray], start: int, steps: int, states: FloatArray | None
@@ -306,14 +309,16 @@ class Layers:
             own = rows if each else slice(part.team % MOST_SUMS, part.team % MOST_SUMS + 1)
             mine = Sums(*(array[part.net, own] for array in sums))
             into = view(self.x if dx is None else dx[part.net, :, start:])
-            ends, hs, slopes, xs = self.replay(part, h[part], start, steps, self.stride)
+            ends = self.ends(rows, start, steps)
+            room = self.room(ends, self.stride, outputs if fused else 0)
+            hs, slopes, xs = self.replay(part, h[part], start, ends, self.stride, room)
             single = self.is_single(rows) and (outputs == 0 or not fused)
             back = (self.in_vectors_back if single else self.packed_back)[part.net]
             layer.retreat(
                 self.shapes, self.packed_output[part.net], back, hs, slopes, xs,
                 self.activation.name in BOUNDED, inputs, outputs, rows, ends, self.stride, chunk,
                 each, fused, view(upstream[part.net, :, start:]), want_upstream, single, dh[part],
-                mine, into, dx is not None, self.room(ends, self.stride, outputs if fused else 0),
+                mine, into, dx is not None, room,
             )  # fmt: skip
             if each:
                 for array, found in zip(sums, mine, strict=True):
@@ -326,7 +331,7 @@ class Layers:
         return len(rows) == 1 and self.hidden <= LINE_BYTES // self.x.itemsize
 
     def room(self, ends: NDArray[np.int64], stride: int, outputs: int) -> Room:
-        """What a team's walk back works in."""
+        """What a team's walk forward once more and back works in."""
         columns = panels.width(self.shapes[3])
         return layer.room(
             len(ends), stride, self.x.shape[2], outputs, int(ends[0]), columns, self.x.dtype

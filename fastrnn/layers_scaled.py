@@ -95,6 +95,7 @@ def pull(
     ``dh0``. Nets and sequences outside of the kernel's range add nothing; see there.
     """
     nets, batch_size, _ = h0.shape
+    inputs, outputs = own.x.shape[2], own.weights.w3.shape[1]
     outside = np.zeros((nets, batch_size), bool)
     lines = own.activation.name not in BOUNDED
     if lines:
@@ -109,7 +110,7 @@ def pull(
     chunk = own.chunk(each)
     held = 2 * sum(array.nbytes for array in (*tables, *totals))
     # Absolute values of a chunk, and an exponent a row beside its numbers.
-    row = 2 * stride + own.x.shape[2] + 1 + own.weights.w3.shape[1]
+    row = 2 * stride + inputs + 1 + outputs
     held += own.workers * own.team_size * (chunk + 1) * row * own.x.itemsize
     steps, workers = own.slice(held, stride + 1)
     starts = range(0, own.x.shape[1], steps)
@@ -138,19 +139,19 @@ def pull(
                         for array in tables
                     )
                 )
-                ends, hs, slopes, xs = own.replay(part, before[part], start, steps, stride)
-                into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
-                outputs = own.weights.w3.shape[1] if fused else 0
+                ends, errors = own.ends(sequences, start, steps), outputs if fused else 0
+                room = own.room(ends, stride, errors)
                 of_powers = layer_scaled.powers_room(
-                    len(ends), stride, own.x.shape[2], outputs, int(ends[0]), chunk, own.x.dtype
+                    len(ends), stride, inputs, errors, int(ends[0]), chunk, own.x.dtype
                 )
+                hs, slopes, xs = own.replay(part, before[part], start, ends, stride, room)
+                into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
                 layer_scaled.pull(
                     lines, own.shapes, own.packed_output[part.net],
                     backs[part.net].weights, backs[part.net].shifts, backs[part.net].leasts, hs,
-                    slopes, xs, own.x.shape[2], own.weights.w3.shape[1], sequences, ends, stride,
-                    chunk, each, fused, view(upstream[part.net, :, start:]), want_upstream,
-                    found.dh, found.powers, mine, want_sums, *into, want_dx, found.outside,
-                    own.room(ends, stride, outputs), of_powers,
+                    slopes, xs, inputs, outputs, sequences, ends, stride, chunk, each, fused,
+                    view(upstream[part.net, :, start:]), want_upstream, found.dh, found.powers,
+                    mine, want_sums, *into, want_dx, found.outside, room, of_powers,
                 )  # fmt: skip
                 if each:
                     for array, sums in zip(tables, mine, strict=True):

@@ -6,10 +6,10 @@ Weights are `panels.in_vectors`, and vectors reach behind the last unit, where t
 """
 
 from fastrnn.kernels.activations import activate, with_slope
-from fastrnn.kernels.blocks import clear, copy
+from fastrnn.kernels.blocks import copy
 from fastrnn.kernels.jit import bare, part
 from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, put, store
-from fastrnn.kernels.rows import LOSS_STEPS, fold_squares
+from fastrnn.kernels.rows import LOSS_STEPS, clear_between, fold_squares
 from fastrnn.kernels.simd import fma, like
 
 
@@ -44,7 +44,7 @@ def replay(f, weights, x, inputs, row, steps, stride, h, hs, slopes, xs):
     source = numbers_at(x[0], h)
     hidden, line = h.size, inputs + 1
     w1, w2, b = weights.w1, weights.w2, load(weights.b, 0)
-    clear(hs[:stride])
+    clear_between(hs, 0, stride)
     copy(h.reshape(hidden), 0, hs, 0, hidden)
     for s in range(steps):
         for i in range(inputs):

@@ -88,9 +88,10 @@ class Sums(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What a walk back works in. Behind numbers of the own type is room for a vector."""
+    """What `replay` and `retreat` work in. Behind numbers of the own type is room for a vector."""
 
     offsets: Any  # (R,): of rows
+    x_offsets: Any  # (R,): of rows of inputs, each with a 1 behind it
     error_offsets: Any  # (R,): of rows of errors
     units: Any  # 0, 1, 2 ... below H, F + 1 and O
     zeros: Any  # (H or F,)
@@ -112,10 +113,10 @@ def room(
         longest, team * inputs, rows, rows, rows, rows, steps * team * outputs,
         (MOST_ROWS + 1) * columns,
     )  # fmt: skip
+    row = np.arange(team)
     return Room(
-        np.arange(team) * stride, np.arange(team) * outputs, np.arange(longest),
-        *rooms(sizes, dtype),
-    )  # fmt: skip
+        row * stride, row * (inputs + 1), row * outputs, np.arange(longest), *rooms(sizes, dtype)
+    )
 
 
 @bare
@@ -150,17 +151,14 @@ def forward(
 
 
 @bare
-def replay(
-    f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs, z, x_offsets, offsets
-):  # fmt: skip
+def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs, room):
     """Run forward once more for `retreat`, from the state h (R, H) before the first step.
 
     Of every step of the team: into ``hs`` the state before it, and behind the last that after;
     into ``slopes`` f'; into ``xs`` the inputs, each row with a 1 behind it. Sequences that have
-    ended have rows of 0. ``z`` is room for a row each, and ``offsets`` those of rows of ``xs`` and
-    of states.
+    ended have rows of 0.
     """
-    source = numbers_at(x[0], h)
+    source, z = numbers_at(x[0], h), room.z
     count, hidden = h.shape
     active, width = count, panel_width(panel)
     block, line = count * stride, inputs + 1
@@ -177,8 +175,8 @@ def replay(
                 put(xs, x_at + r * line + i, value)
             put(xs, x_at + r * line + inputs, 1.0)
         inner = (
-            of_packed(xs, x_offsets, x_at, 1, weights.w1, 0, inputs, width),
-            of_packed(hs, offsets, at, 1, weights.w2, 0, hidden, width),
+            of_packed(xs, room.x_offsets, x_at, 1, weights.w1, 0, inputs, width),
+            of_packed(hs, room.offsets, at, 1, weights.w2, 0, hidden, width),
         )
         affine(panel, active, hidden, weights.b, 0, 0, inner, z, 0, stride)
         activate_with_slopes(f, z, active, hidden, stride, hs, at + block, slopes, at)

@@ -446,13 +446,8 @@ def _add_chunk(
     """Add the products of some samples, of one sequence or of all, to what is not yet settled."""
     headroom = _of_type(hs, HEADROOM_32, HEADROOM_64)
     low, least = _of_type(hs, LOW_DZ_32, LOW_DZ_64), _of_type(hs, LEAST_32, LEAST_64)
-    units, tile, powers, open_powers = (
-        room.units,
-        room.tile,
-        of_powers.powers,
-        of_powers.open_powers,
-    )
-    dz, states, doubts = of_powers.dz, of_powers.states, of_powers.doubts
+    units, tile, dz, states = room.units, room.tile, of_powers.dz, of_powers.states
+    powers, open_powers, doubts = of_powers.powers, of_powers.open_powers, of_powers.doubts
     first, last = (own, own + 1) if each else (0, count)
     every = count if each else 1
     samples, step, line = length * (last - first), every * stride, inputs + 1
