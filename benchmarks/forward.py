@@ -55,7 +55,7 @@ class ForwardCells(Benchmark):
         self.net, self.x, _ = cell(job, dtype)
         fastrnn.forward(self.net, self.x)
 
-    @named("Forward pass, batch or bank or long: a step", LANE_UNIT)
+    @named("Forward pass by job: a step", LANE_UNIT)
     def track_forward_nanoseconds(self, dtype, job):
         return nanoseconds(lambda: fastrnn.forward(self.net, self.x), lane_steps(job))
 
@@ -71,7 +71,7 @@ class ForwardAtW2(Benchmark):
         self.x = normal(256, 1000, dtype=dtype)
         fastrnn.forward(self.net, self.x, workers=1)
 
-    @named("Forward pass by W2: time, times W2 = 0.9's", "times that at W2 = 0.9")
+    @named("Forward pass by W2: time / time at W2 = 0.9", "times that at W2 = 0.9")
     def track_forward_over_ordinary(self, *parameters):
         return over(
             lambda: fastrnn.forward(self.net, self.x, workers=1),

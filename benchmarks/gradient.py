@@ -57,7 +57,7 @@ class LossAndGradCells(Benchmark):
         self.net, self.x, self.y = cell(job, dtype)
         fastrnn.loss_and_grad(self.net, self.x, self.y)
 
-    @named("Loss and gradient, batch or bank or long: a step", LANE_UNIT)
+    @named("Loss and gradient by job: a step", LANE_UNIT)
     def track_loss_and_grad_nanoseconds(self, dtype, job):
         call = lambda: fastrnn.loss_and_grad(self.net, self.x, self.y)  # noqa: E731
         return nanoseconds(call, lane_steps(job))
@@ -74,7 +74,7 @@ class LossAndGradAtW2(Benchmark):
         self.x, self.y = normal(256, 1000), normal(256, 1000, seed=1)
         fastrnn.loss_and_grad(self.net, self.x, self.y, workers=1, scaled=scaled)
 
-    @named("Loss and gradient by W2: time, times W2 = 0.9's", "times that at W2 = 0.9")
+    @named("Loss and gradient by W2: time / time at W2 = 0.9", "times that at W2 = 0.9")
     def track_loss_and_grad_over_ordinary(self, size, sign, scaled):
         own, ordinary = (
             partial(fastrnn.loss_and_grad, net, self.x, self.y, workers=1, scaled=scaled)
@@ -134,15 +134,15 @@ class LossAndGradBudget(Benchmark):
         self.x = normal(1024, 1, dtype="float32").repeat(20_000, axis=1)
         fastrnn.loss_and_grad(self.net, self.x[:, :1], self.x[:, :1])
 
-    @named("Loss and gradient, memory=: time")
+    @named("Loss and gradient in a budget: time")
     def time_loss_and_grad(self, memory):
         fastrnn.loss_and_grad(self.net, self.x, self.x, memory=memory)
 
-    @named("Loss and gradient, memory=: peak memory")
+    @named("Loss and gradient in a budget: peak memory")
     def peakmem_loss_and_grad(self, memory):
         fastrnn.loss_and_grad(self.net, self.x, self.x, memory=memory)
 
-    @named("Loss and gradient, memory=: the inputs' peak")
+    @named("Loss and gradient in a budget: the inputs' peak")
     def peakmem_baseline(self, memory):
         """What the process holds without it."""
 
