@@ -1,12 +1,11 @@
 """Laws that hold for any net and input."""
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import fastrnn
 from fastrnn import reference
-from fastrnn.kernels.layer import SAMPLES
 from fastrnn.sequences import sequences
 from tests import cases, tolerances
 
@@ -105,14 +104,17 @@ def test_gradient_of_the_whole_is_the_sum_over_sequences(kind, activation, dtype
     loss, grad = fastrnn.loss_and_grad(net, x, y)
     losses, grads = fastrnn.loss_and_grad(net, x, y, per_sequence=True)
     axis = int(net.is_bank)
-    unit = 2 * size[0] * tolerances.eps(dtype)
-    np.testing.assert_allclose(losses.sum(axis), loss, rtol=unit)
-    # A layer adds up to SAMPLES terms of several sequences in its own type.
+    # Both sum the same terms, in different orders: n terms lose at most n units of rounding in
+    # each order, and the factor 2/N, the sum's own factor and the conversion one unit more each.
+    steps = size[0] * size[1]
+    unit = tolerances.eps(dtype) * np.array([steps * net.output_size + 3, steps + 3])
+    np.testing.assert_allclose(losses.sum(axis), loss, rtol=unit[0])
     _, scaled = fastrnn.loss_and_grad(net, x, y, per_sequence=True, scaled=True)
+    # A sum that cancels to exactly 0 does not say how large its terms are.
+    assume((scaled.cancellation.w2 > 0).all())
     terms = (abs(scaled.w2).to_float() / scaled.cancellation.w2).sum(axis)
-    unit += min(x.shape[0] * x.shape[1], SAMPLES) * tolerances.eps(dtype)
     error = abs(grads.w2.sum(axis) - grad.w2)
-    assert (error <= unit * terms).all()
+    assert (error <= unit[1] * terms).all()
 
 
 @given(st.sampled_from(["tanh", "sigmoid"]), dtypes, seeds)
