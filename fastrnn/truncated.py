@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn import engine
 from fastrnn.checks import FloatArray
+from fastrnn.kernels.sums import ordered_sum
 from fastrnn.sequences import Sequences
 
 # States held at a time: 16 MB of float32.
@@ -44,14 +45,13 @@ def in_windows(
         part = replace(job, x=job.x[:, start:end], h0=state, lengths=_within(job, start, end))
         windows, state = _windows(part, width, workers)
         found = half_squares(windows, _cut(target[:, :, start:end], width))
-        for name, array in found.items():
-            if name in ("loss", *job.weight_names):
-                own = array.reshape(nets, batch_size, -1, *array.shape[2:])
-                sums[name] = sums.get(name, 0) + own.sum(axis=2)
+        for name in ("loss", *job.weight_names):
+            shape = found[name].shape[2:]
+            terms = found[name].reshape(nets * batch_size, max(1, count), *shape)
+            before = sums[name].reshape(len(terms), *shape) if name in sums else None
+            sums[name] = ordered_sum(terms, before).reshape(nets, batch_size, *shape)
         start = end
-    if not per_sequence:
-        sums = {name: array.sum(axis=1) for name, array in sums.items()}
-    return sums
+    return sums if per_sequence else {name: ordered_sum(array) for name, array in sums.items()}
 
 
 def _windows(part: Sequences, width: int, workers: int | None) -> tuple[Sequences, FloatArray]:
@@ -62,8 +62,8 @@ def _windows(part: Sequences, width: int, workers: int | None) -> tuple[Sequence
     lengths = np.clip(part.lengths[:, None] - firsts, 0, width)
     windows = replace(
         part,
-        x=part.x.reshape(-1, width, part.x.shape[2]),
-        h0=starts.reshape(len(starts), -1, starts.shape[3]),
+        x=part.x.reshape(lengths.size, width, part.x.shape[2]),
+        h0=starts.reshape(len(starts), lengths.size, starts.shape[3]),
         lengths=lengths.ravel(),
     )
     return windows, last
@@ -71,7 +71,8 @@ def _windows(part: Sequences, width: int, workers: int | None) -> tuple[Sequence
 
 def _cut(target: FloatArray, width: int) -> FloatArray:
     """Targets (K, B, T, O) as those of windows (K, B * T / width, width, O)."""
-    return target.reshape(len(target), -1, width, target.shape[3])
+    nets, batch_size, steps, outputs = target.shape
+    return target.reshape(nets, batch_size * steps // width, width, outputs)
 
 
 def _within(job: Sequences, start: int, end: int) -> Any:

@@ -96,3 +96,35 @@ def test_the_error_is_that_of_the_farther_past():
 def test_wrong_truncation_is_refused(given, error, message):
     with pytest.raises(error, match=message):
         fastrnn.loss_and_grad(NETS["neuron"], [1.0, 2.0], [0.0, 0.0], **given)
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize("held", [1, 1 << 22])
+def test_a_sequence_has_the_bits_it_has_alone(net, held, monkeypatch):
+    monkeypatch.setattr(truncated, "STATES", held)
+    # Sizes of powers of two: the mean over 64 sequences is then that over one, over 64.
+    rng, batch_size, steps = np.random.default_rng(3), 64, 1000
+    x = rng.standard_normal((batch_size, steps) if net.is_neuron else (batch_size, steps, 2))
+    y = rng.standard_normal((batch_size, steps) if net.is_neuron else (batch_size, steps, 1))
+    batch = int(net.is_bank)
+    loss, grad = fastrnn.loss_and_grad(net, x, y, truncate=64, per_sequence=True)
+    for i in (0, 5, 63):
+        own = slice(i, i + 1)
+        alone_loss, alone = fastrnn.loss_and_grad(net, x[own], y[own], truncate=64)
+        np.testing.assert_array_equal(64 * loss.take(i, batch), alone_loss)
+        for name in net.weight_names:
+            found = 64 * getattr(grad, name).take(i, batch)
+            np.testing.assert_array_equal(found, getattr(alone, name))
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+@pytest.mark.parametrize(("batch_size", "steps"), [(0, 5), (3, 0), (0, 0)])
+def test_no_sequences_and_no_steps_have_no_gradient(net, batch_size, steps):
+    x = np.zeros((batch_size, steps) if net.is_neuron else (batch_size, steps, 2))
+    y = np.zeros((batch_size, steps) if net.is_neuron else (batch_size, steps, 1))
+    loss, grad = fastrnn.loss_and_grad(net, x, y, truncate=2)
+    assert not np.any(loss)
+    for name in net.weight_names:
+        _, full = fastrnn.loss_and_grad(net, x, y)
+        assert getattr(grad, name).shape == getattr(full, name).shape
+        assert not getattr(grad, name).any()

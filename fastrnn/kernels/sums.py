@@ -10,11 +10,16 @@ from fastrnn.kernels.neuron_scaled import NO_POWER
 from fastrnn.kernels.powers import shifted_number
 
 
-def ordered_sum(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum (K, ...) of a contiguous float64 array (K, B, ...), in the order of B."""
+def ordered_sum(
+    array: NDArray[np.float64], first: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Sum (K, ...) of a contiguous float64 array (K, B, ...), in the order of B.
+
+    A sum of what comes before may be given as the ``first`` term (K, ...).
+    """
     nets, rows = array.shape[:2]
     width = math.prod(array.shape[2:])
-    total = np.zeros((nets, width))
+    total = np.zeros((nets, width)) if first is None else first.reshape(nets, width).copy()
     _add_rows(array.reshape(nets, rows, width), total)
     return total.reshape(nets, *array.shape[2:])
 
