@@ -116,7 +116,8 @@ def backward(
                 if want_dx:
                     _pull(w1[k], dz, dz_powers, input_row, input_powers)
                     for j in range(x.shape[2]):
-                        dx[k, i, t, j] = input_row[j]
+                        # A Scaled 0 has no sign.
+                        dx[k, i, t, j] = input_row[j] + 0.0
                         dx_powers[k, i, t, j] = power + (rest + input_powers[j])
                 _pull(w2[k], dz, dz_powers, dh, dh_powers)
             for unit in range(hidden):

@@ -59,11 +59,11 @@ def _of_type(array, single, double):
 class PowersRoom(NamedTuple):
     """What `pull` works in beside `layer.Room`: exponents, and absolute values of a chunk."""
 
+    open_powers: Any  # (R,): of what is not yet settled of each table
+    doubts: Any  # (R,): whether digits of that may be lost
     powers: Any  # (steps, R): of dz
     factors: Any  # (R,): of what is upstream
     factor_powers: Any  # (R,)
-    open_powers: Any  # (R,): of what is not yet settled of each table
-    doubts: Any  # (R,): whether digits of that may be lost
     dz: Any  # (chunk, R, stride)
     states: Any  # (chunk + 1, R, stride)
     inputs: Any  # (chunk, R, F + 1)
@@ -71,16 +71,18 @@ class PowersRoom(NamedTuple):
 
 
 def powers_room(
-    team: int, stride: int, inputs: int, outputs: int, steps: int, chunk: int, dtype: DTypeLike
-) -> PowersRoom:
-    """Room for so many steps of a team."""
+    open_powers: Any, doubts: Any, stride: int, inputs: int, outputs: int, steps: int, chunk: int,
+    dtype: DTypeLike,
+) -> PowersRoom:  # fmt: skip
+    """Room for so many steps of a team, whose open sums are carried from slice to slice."""
+    team = len(open_powers)
     block, chunk = team * stride, min(chunk, steps)
     sizes = (
         chunk * block, (chunk + 1) * block, chunk * team * (inputs + 1), chunk * team * outputs
     )  # fmt: skip
     return PowersRoom(
-        np.empty(steps * team), np.ones(team), np.zeros(team), np.full(team, NO_POWER),
-        np.zeros(team, np.uint8), *rooms(sizes, dtype),
+        open_powers, doubts, np.empty(steps * team), np.ones(team), np.zeros(team),
+        *rooms(sizes, dtype),
     )  # fmt: skip
 
 
@@ -92,8 +94,9 @@ def pull(
 ):  # fmt: skip
     """Pull dh * 2**dh_powers (R, H) and (R,) back to x and to the state before the first step.
 
-    As `layer.retreat`, whose names these are. Where f is made of ``lines`` it hands on what is
-    too small to be a float, and its derivative may be 0. Weights in ``back`` are divided by
+    As `layer.retreat`, whose names these are; rows come in near 1, those of 0 at the exponent of
+    what is upstream. Where f is made of ``lines`` it hands on what is too small to be a float, and
+    its derivative may be 0. Weights in ``back`` are divided by
     2**shifts, which brings their largest near 1; ``leasts`` are the smallest of them, but for 0.
     The gradient of x goes into the views ``mantissas`` and ``exponents`` (B, T, F). Sequences
     marked on entry are left alone and add nothing.
@@ -103,7 +106,6 @@ def pull(
     power_out = numbers_at(exponents[0], dh_powers)
     g, ups, row, powers = room.g, room.ups, room.row, of_powers.powers
     factors, factor_powers = of_powers.factors, of_powers.factor_powers
-    open_powers, doubts = of_powers.open_powers, of_powers.doubts
     count, hidden = dh.shape
     width, input_width = panel_width(panel), panel_width(input_panel)
     steps, block, line = ends[0], count * stride, inputs + 1
@@ -114,11 +116,6 @@ def pull(
     up_power = shifts[W3] if fused and outputs > 0 else 0.0
     for r in range(count):
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
-        largest = _largest(g, r * stride, hidden)
-        if largest == 0.0:
-            dh_powers[r] = up_power
-        elif not _bring_near_one(g, r * stride, hidden, largest, dh_powers, r):
-            outside[r] = 1
     active = 0
     for s in range(steps - 1, -1, -1):
         while active < count and ends[active] > s:
@@ -171,7 +168,9 @@ def pull(
                 for i in range(inputs):
                     value, shift = normalise(get(row, r * inputs + i))
                     doubtful = doubtful or abs(get(row, r * inputs + i)) < least
-                    put(out, rows[r] * mantissas[1] + s * mantissas[2] + i * mantissas[3], value)
+                    # A Scaled 0 has no sign.
+                    at_x = rows[r] * mantissas[1] + s * mantissas[2] + i * mantissas[3]
+                    put(out, at_x, value + 0.0)
                     to = rows[r] * exponents[1] + s * exponents[2] + i * exponents[3]
                     put(power_out, to, power + shift if value != 0.0 else 0.0)
                 if doubtful and not outside[r]:
@@ -198,17 +197,26 @@ def pull(
     for r in range(active):
         if not outside[r] and _any_below(g, r * stride, hidden, least):
             outside[r] |= _smallest(slopes, r * stride, hidden) * leasts[W2] < least
-    if want_sums:
-        for own in range(count if each else 1):
-            good = _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least)
-            good &= settle(sums.loss[own], 1, 0.0, False, least)
-            size = outputs * columns if fused else 0
-            good &= settle(sums.w3[own], size, 0.0, doubts[own] > 0, least)
-            good &= settle(sums.b3[own], outputs, 0.0, False, least)
-            if not good:
-                _mark(outside, own, each)
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
+
+
+@bare
+def settle_all(panel, inputs, outputs, each, sums, dh, outside, open_powers, doubts):
+    """Settle all sums of a team after its last slice; sequences that lack digits are outside.
+
+    Before that, sums are settled where exponents ask for it alone, so that no bit depends on where
+    a job was cut.
+    """
+    hidden, least = dh.shape[1], _of_type(dh, LEAST_32, LEAST_64)
+    columns = (hidden + panel_width(panel) - 1) // panel_width(panel) * panel_width(panel)
+    for own in range(outside.size if each else 1):
+        good = _settle_powered(sums, own, inputs + 1, hidden, columns, open_powers, doubts, least)
+        good &= settle(sums.loss[own], 1, 0.0, False, least)
+        good &= settle(sums.w3[own], outputs * columns, 0.0, doubts[own] > 0, least)
+        good &= settle(sums.b3[own], outputs, 0.0, False, least)
+        if not good:
+            _mark(outside, own, each)
 
 
 @written_out
