@@ -24,7 +24,7 @@ from fastrnn.checks import FloatArray
 from fastrnn.kernels import neuron
 from fastrnn.kernels.memory import REGISTER_BYTES
 from fastrnn.kernels.sums import ordered_sum
-from fastrnn.lanes import Lanes
+from fastrnn.lanes import LANE_BYTES, Lanes
 from fastrnn.rnn import Weights
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,6 @@ LEAST_CHUNKS = 8
 RUN_UP = 192
 # Where repairs stop helping, the rest is run in sequence.
 REPAIRS = 6
-# Bytes of working memory for a chunk: its lanes, sums, and states and gradients at its ends.
-CHUNK_BYTES = 512
 # Ends of the range of f; those that have none contract, if they do, from anywhere.
 RANGE = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "relu": (0.0, 1.0), "identity": (-1.0, 1.0)}
 
@@ -48,8 +46,11 @@ def suits(lanes: Lanes) -> bool:
     few = 2 * REGISTER_BYTES // lanes.x.itemsize
     count = len(lanes.weights.w2) * len(lanes.x)
     long = lanes.x.shape[1] >= LEAST_CHUNKS * CHUNK
-    held = count * (lanes.x.shape[1] // CHUNK) * CHUNK_BYTES
-    return 0 < count <= few and long and (lanes.memory is None or held <= lanes.memory)
+    if not (0 < count <= few and long):
+        return False
+    # Every chunk is guessed from both ends of the range of f.
+    held = 2 * count * (lanes.x.shape[1] // CHUNK) * LANE_BYTES
+    return lanes.memory is None or held + lanes.least_memory() <= lanes.memory
 
 
 def forward(lanes: Lanes, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:

@@ -20,7 +20,7 @@ from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.kernels.sums import ordered_total
 from fastrnn.lanes import Carried
 from fastrnn.layers_scaled import Total
-from fastrnn.memory import budget_too_small
+from fastrnn.memory import BudgetTooSmall
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
@@ -57,6 +57,7 @@ def influence(
     job: Sequences, seed: FloatArray, *, workers: int | None, memory: int | None = None
 ) -> tuple[Scaled, Scaled]:
     """d(seed . h_T)/dx (K, B, T, F) and d(seed . h_T)/dh_0 (K, B, H), for seeds (K, H)."""
+    require_memory(job, memory, want_sums=False)
     into = Results(_pair("influences", job.size("KBTF"), job.dtype), _pair_of(job.h0))
     none = np.broadcast_to(np.zeros((), job.dtype), job.size("KBTH"))
     seeds = np.broadcast_to(seed[:, None], job.h0.shape)
@@ -95,6 +96,7 @@ def backward(
     scale: float = 1.0,
 ) -> tuple[dict[str, Scaled], dict[str, FloatArray]]:
     """As `engine.backward`, times a factor, and |sum| / sum of |terms| of each weight."""
+    require_memory(job, memory, each=per_sequence)
     dx = _pair("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype)
     into = Results(dx, _pair_of(job.h0))
     pull = _pull_neuron if job.net.is_neuron else _pull_layer
@@ -229,7 +231,7 @@ def _pull_layer(
         each=each, want_sums=want_sums, want_dx=into.want_dx,
     )  # fmt: skip
     pairs = np.argwhere(outside)
-    threads = affordable(job, count_workers(workers), memory) if len(pairs) else 1
+    threads = _affordable(job, count_workers(workers), memory) if len(pairs) else 1
     for first in range(0, len(pairs), EXACT_SUMS):
         some = pairs[first : first + EXACT_SUMS]
         sums = _sums(job, len(some)) if want_sums else {}
@@ -277,16 +279,32 @@ def _pull_exact(
     run(call, list(range(len(pairs))), workers)
 
 
-def affordable(job: Sequences, workers: int, memory: int | None) -> int:
-    """As many of the workers as a budget allows a layer."""
+def require_memory(
+    job: Sequences, memory: int | None, *, each: bool = False, want_sums: bool = True
+) -> None:
+    """A budget is enough for every way that a gradient may be found, in plain floats or not."""
     if memory is None:
-        return workers
+        return
+    if job.net.is_neuron:
+        least = lanes(job, 1).least_memory()
+    else:
+        own = layers(job, 1)
+        least = layers_scaled.least_memory(own, each=each, want_sums=want_sums)
+        least = max(least, own.least_memory(own.held(each), own.stride), _exact_bytes(job))
+    if memory < least:
+        raise BudgetTooSmall(memory, least)
+
+
+def _affordable(job: Sequences, workers: int, memory: int | None) -> int:
+    """As many of the workers as a budget allows a layer, at least one."""
+    return workers if memory is None else max(1, min(workers, memory // _exact_bytes(job)))
+
+
+def _exact_bytes(job: Sequences) -> int:
+    """Bytes of working memory of a thread that walks a layer number by number."""
     hidden, steps = job.net.hidden_size, job.x.shape[1]
     rows = 2 * tile(job) + steps // tile(job) + 2 + hidden + job.net.input_size
-    each = rows * hidden * (job.dtype.itemsize + 8) + 64 * hidden
-    if (affordable := memory // each) < 1:
-        raise budget_too_small(memory, each)
-    return min(workers, int(affordable))
+    return int(rows * hidden * (job.dtype.itemsize + 8) + 64 * hidden)
 
 
 def tile(job: Sequences) -> int:

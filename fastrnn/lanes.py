@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import Activation, neuron, neuron_growth, neuron_scaled
 from fastrnn.kernels.memory import REGISTER_BYTES
-from fastrnn.memory import budget_too_small
+from fastrnn.memory import BudgetTooSmall
 from fastrnn.rnn import Weights
 from fastrnn.threads import share
 
@@ -53,6 +53,8 @@ GROWTH = Block(4, neuron.SEGMENT // 4)
 # (back, 16 vectors and a single tile of 1056 steps, walked forward once: 1.4 times).
 FORWARD_IN_ROWS = Block(64, 64)
 BACK_IN_ROWS = Block(64, neuron.SUM_STEPS)
+# Tiles of a block that walks back, in plain floats and in numbers of any magnitude.
+BACK_TILES, SCALED_TILES = 4, 7
 # A tile holds whole sums, and a segment whole tiles.
 TILES = [tile for tile in range(neuron.SEGMENT, 0, -neuron.SUM_STEPS) if neuron.SEGMENT % tile == 0]
 
@@ -118,7 +120,7 @@ class Lanes:
             before = self.activation, *self.weights, inputs, start, lengths, self._order
             out = view(dh if dx is None else dx[..., steps])
             bank = nets_side_by_side(len(self.weights.w2), self.x.dtype)
-            block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, 4)
+            block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, BACK_TILES)
             after = fused, view(upstream[..., steps]), dh, sums, out, dx is not None
             part._share(neuron.backward, block, before, after)
         return sums, dh
@@ -152,7 +154,9 @@ class Lanes:
             up = view(upstream[..., steps])
             wanted = all_sums, sums is not None, want_w3
             after = (fused, up, *carried, *wanted, *out, dx is not None)
-            part._share(neuron_scaled.backward, part._block(BACK, 7), before, (*after, outside))
+            part._share(
+                neuron_scaled.backward, part._block(BACK, SCALED_TILES), before, (*after, outside)
+            )
         return outside.astype(bool)
 
     def growth(
@@ -201,30 +205,41 @@ class Lanes:
 
     def _block(self, wanted: Block, tiles: int) -> Block:
         """The block wanted, or less where a budget asks for it; it holds so many tiles."""
-        lanes, size = len(self._order), self.x.itemsize
-        n = REGISTER_BYTES // size
+        n = REGISTER_BYTES // self.x.itemsize
         steps = self.x.shape[1]
         bounded = max(FORWARD.vectors, LANE_STEPS // (n * max(1, steps)))
-        vectors = min(wanted.vectors, bounded, max(1, -(-lanes // (n * self.workers))))
+        vectors = min(wanted.vectors, bounded, max(1, -(-len(self._order) // (n * self.workers))))
         if self.memory is None:
             return Block(vectors, wanted.tile, self.workers)
-        held = lanes * LANE_BYTES
+        for block in self._smaller(Block(vectors, wanted.tile, self.workers)):
+            if self._bytes(block, tiles) <= self.memory:
+                return block
+        raise BudgetTooSmall(self.memory, self.least_memory())
 
-        def needed(vectors: int, tile: int, workers: int) -> int:
-            lane = size * (tiles * tile + -(-steps // tile)) + LANE_BYTES
-            return int(held + workers * vectors * n * lane)
-
+    def _smaller(self, wanted: Block) -> Iterator[Block]:
+        """The block wanted and smaller ones, those that cost least time first."""
         choices = itertools.product(
-            range(self.workers, 0, -1),
-            sorted({max(1, vectors >> shift) for shift in range(7)}, reverse=True),
+            range(wanted.workers, 0, -1),
+            sorted({max(1, wanted.vectors >> shift) for shift in range(7)}, reverse=True),
             [tile for tile in TILES if tile <= wanted.tile],
         )
-        costs = []
-        for workers, count, tile in choices:
-            costs.append(needed(count, tile, workers))
-            if costs[-1] <= self.memory:
-                return Block(count, tile, workers)
-        raise budget_too_small(self.memory, min(costs))
+        return (Block(vectors, tile, workers) for workers, vectors, tile in choices)
+
+    def _bytes(self, block: Block, tiles: int) -> int:
+        """Bytes of working memory of a call, whose blocks hold so many tiles each."""
+        size, steps = self.x.itemsize, min(self.x.shape[1], SLICE)
+        lane = size * (tiles * block.tile + -(-steps // block.tile)) + LANE_BYTES
+        lanes = block.vectors * (REGISTER_BYTES // size)
+        return int(len(self._order) * LANE_BYTES + block.workers * lanes * lane)
+
+    def least_memory(self) -> int:
+        """Bytes with which every way back finds its room, in plain floats or not."""
+        forward, back = (FORWARD_IN_ROWS, BACK_IN_ROWS) if self._in_rows else (FORWARD, BACK)
+        kinds = (forward, 1), (back, BACK_TILES), (BACK, BACK_TILES), (BACK, SCALED_TILES)
+        return max(
+            min(self._bytes(block, tiles) for block in self._smaller(Block(1, wanted.tile)))
+            for wanted, tiles in kinds
+        )
 
     def _share(
         self,

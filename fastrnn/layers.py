@@ -21,7 +21,7 @@ from fastrnn.kernels.layer import SAMPLES, Packed, PackedBack, PackedOutput, Roo
 from fastrnn.kernels.panels import LINE_BYTES, Panel, aligned
 from fastrnn.kernels.rows import LOSS_STEPS
 from fastrnn.lanes import view
-from fastrnn.memory import budget_too_small, check_memory
+from fastrnn.memory import BudgetTooSmall, check_memory
 from fastrnn.rnn import Weights
 from fastrnn.threads import run
 
@@ -173,8 +173,7 @@ class Layers:
         dh0 = np.empty_like(dlast)
         if sums is None:
             sums = self._nothing(each)
-        # With what they are unpacked to.
-        steps, workers = self.slice(2 * sum(array.nbytes for array in sums), self.stride)
+        steps, workers = self.slice(self.held(each), self.stride)
         starts = range(0, self.x.shape[1], steps)
         # A single number that all steps share is 0 but for a caller's own broadcast.
         want_upstream = fused or any(upstream.strides) or bool(upstream[:1, :1, :1, :1].any())
@@ -350,41 +349,63 @@ class Layers:
         of_unit = self.hidden + inputs + outputs + ACTIVATION_WORK
         return int(CALL_WORK // (self.hidden * of_unit * self.team_size))
 
-    def slice(self, held: int, stride: int) -> tuple[int, int]:
-        """Steps of a slice and threads that keep to the budget, beside so many bytes."""
-        hidden, lines = self.hidden, self.team_size
-        inputs, outputs, size = self.weights.w1.shape[2], self.weights.w3.shape[1], self.x.itemsize
-        step = lines * size * (2 * stride + inputs + 1 + outputs)
-        total = self.x.shape[1]
+    def slice(self, held: int, stride: int, beside: int = 0) -> tuple[int, int]:
+        """Steps of a slice and threads that keep to the budget, the one that costs least time.
 
-        def needed(steps: int, workers: int) -> int:
-            kept = min(len(self.parts), MOST_SUMS) * lines * hidden * size * (total // steps + 3)
-            return int(held + kept + workers * (steps + 8) * step)
-
-        # A step back takes as long as three forward.
-        most = min(self._affordable_steps // 3, SLICE_BYTES // step, total + SLICE_STEPS - 1)
-        steps = max(1, most // SLICE_STEPS) * SLICE_STEPS
+        Bytes are ``held`` by the call, and by each thread ``beside`` its rows.
+        """
+        most = self._slice_steps(stride)
         if self.memory is None:
-            return steps, self.workers
-        choices = [
-            (chosen, workers)
-            for workers in range(self.workers, 0, -1)
-            for chosen in range(steps, 0, -SLICE_STEPS)
-        ]
-        for chosen, workers in choices:
-            if needed(chosen, workers) <= self.memory:
-                return chosen, workers
-        raise budget_too_small(self.memory, min(needed(*choice) for choice in choices))
+            return most, self.workers
+        for workers in range(self.workers, 0, -1):
+            for steps in range(most, 0, -SLICE_STEPS):
+                if self._bytes(held, stride, beside, steps, workers) <= self.memory:
+                    return steps, workers
+        raise BudgetTooSmall(self.memory, self.least_memory(held, stride, beside))
 
-    def _nothing(self, each: bool) -> Sums:
-        nets, batch_size = len(self.weights.w2), len(self.x)
+    def least_memory(self, held: int, stride: int, beside: int = 0) -> int:
+        """The least budget that `slice` takes."""
+        choices = range(self._slice_steps(stride), 0, -SLICE_STEPS)
+        return min(self._bytes(held, stride, beside, steps, 1) for steps in choices)
+
+    def _slice_steps(self, stride: int) -> int:
+        """Steps of a slice without a budget."""
+        total = self.x.shape[1] + SLICE_STEPS - 1
+        # A step back takes as long as three forward.
+        most = min(self._affordable_steps // 3, SLICE_BYTES // self._step_bytes(stride), total)
+        return int(max(1, most // SLICE_STEPS) * SLICE_STEPS)
+
+    def _step_bytes(self, stride: int) -> int:
+        """Bytes of a step of a team: states, slopes, inputs and errors."""
         inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
-        rows = batch_size if each else min(MOST_SUMS, -(-batch_size // self.team_size))
+        return int(self.team_size * self.x.itemsize * (2 * stride + inputs + 1 + outputs))
+
+    def _bytes(self, held: int, stride: int, beside: int, steps: int, workers: int) -> int:
+        states = min(len(self.parts), MOST_SUMS) * self.team_size * self.hidden * self.x.itemsize
+        kept = states * (self.x.shape[1] // steps + 3)
+        return int(held + kept + workers * ((steps + 8) * self._step_bytes(stride) + beside))
+
+    @cached_property
+    def sum_sizes(self) -> dict[str, int]:
+        """Components of each sum, in panels."""
+        inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
         columns = panels.count(self.hidden, self.shapes[3]) * panels.width(self.shapes[3])
         sizes = 1, (inputs + 1) * columns, self.hidden * columns, outputs * columns, outputs
-        for name, size in zip(Sums._fields, sizes, strict=True):
+        return dict(zip(Sums._fields, sizes, strict=True))
+
+    def _sum_rows(self, each: bool) -> int:
+        batch_size = len(self.x)
+        return batch_size if each else min(MOST_SUMS, -(-batch_size // self.team_size))
+
+    def held(self, each: bool) -> int:
+        """Bytes of the sums, and of what they are unpacked to."""
+        return 2 * len(self.weights.w2) * self._sum_rows(each) * sum(self.sum_sizes.values()) * 8
+
+    def _nothing(self, each: bool) -> Sums:
+        nets, rows = len(self.weights.w2), self._sum_rows(each)
+        for name, size in self.sum_sizes.items():
             check_memory(f"d{name}", (2 * nets, rows, size), np.float64, "fewer nets a call")
-        return Sums(*(np.zeros((nets, rows, size)) for size in sizes))
+        return Sums(*(np.zeros((nets, rows, size)) for size in self.sum_sizes.values()))
 
     def found(self, sums: Sums) -> dict[str, FloatArray]:
         """Sums (K, B or less, ...) of the loss and of each weight's gradient."""

@@ -22,29 +22,38 @@ from fastrnn.threads import run
 Doubles = NDArray[np.float64]
 # Of a layer that hands states on as they are, weights below this may make numbers that are 0.
 LEAST_WEIGHT = {4: 2.0**-60, 8: 2.0**-560}
-# The least float32 with all its digits.
-LEAST_FLOAT32 = 2.0**-126
+# Numbers near 1 that are smaller have lost digits, or will.
+LEAST = {4: layer_scaled.LEAST_32, 8: layer_scaled.LEAST_64}
 
 
 class Pulled(NamedTuple):
-    """What is pulled back of a team, dh * 2**powers, and where it is void."""
+    """What is carried back of a team: dh * 2**powers, where it is void, and sums that are open."""
 
     dh: FloatArray  # (R, H)
     powers: Doubles  # (R,)
     outside: NDArray[np.uint8]  # (R,)
+    open_powers: Doubles  # (R,): of what is not yet settled of each table
+    doubts: NDArray[np.uint8]  # (R,): whether digits of that may be lost
 
     @classmethod
     def start(
-        cls, dlast: FloatArray, outside: NDArray[np.bool_], dtype: np.dtype[np.floating]
+        cls,
+        dlast: FloatArray,
+        outside: NDArray[np.bool_],
+        dtype: np.dtype[np.floating],
+        of_nothing: float,
     ) -> Pulled:
-        """From gradients (R, H) of the last states, which may be of a larger type."""
-        if dlast.dtype == dtype:
-            return cls(dlast.copy(), np.zeros(len(dlast)), outside.astype(np.uint8))
+        """From gradients (R, H) of the last states, brought near 1; ``of_nothing``: power of 0."""
         size = abs(dlast)
-        _, powers = np.frexp(size.max(axis=1))
-        dh = np.ldexp(dlast, -powers[:, None])
-        lost = ((size > 0) & (abs(dh) < LEAST_FLOAT32)).any(axis=1)
-        return cls(dh.astype(dtype), powers.astype(float), (outside | lost).astype(np.uint8))
+        largest = size.max(axis=1)
+        powers = np.where(largest > 0, np.frexp(largest)[1] - 1.0, of_nothing)
+        shift = np.where(largest > 0, -powers, 0.0).astype(np.int64)
+        dh = np.ldexp(dlast, shift[:, None]).astype(dtype)
+        lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < LEAST[dtype.itemsize])).any(axis=1)
+        return cls(
+            dh, powers, (outside | lost).astype(np.uint8), np.full(len(dh), NO_POWER),
+            np.zeros(len(dh), np.uint8),
+        )  # fmt: skip
 
 
 class Back(NamedTuple):
@@ -96,6 +105,7 @@ def pull(
     """
     nets, batch_size, _ = h0.shape
     inputs, outputs = own.x.shape[2], own.weights.w3.shape[1]
+    errors = outputs if fused else 0
     outside = np.zeros((nets, batch_size), bool)
     lines = own.activation.name not in BOUNDED
     if lines:
@@ -106,24 +116,19 @@ def pull(
     else:
         tables = _tables(own, (min(MOST_SUMS, len(own.parts)) if want_sums else 1,))
         totals = _tables(own, (nets, 1))
-    stride = panels.row_stride(max(own.hidden, LINE_BYTES // own.x.itemsize), own.x.dtype)
-    chunk = own.chunk(each)
-    held = 2 * sum(array.nbytes for array in (*tables, *totals))
-    # Absolute values of a chunk, and an exponent a row beside its numbers.
-    row = 2 * stride + inputs + 1 + outputs
-    held += own.workers * own.team_size * (chunk + 1) * row * own.x.itemsize
-    steps, workers = own.slice(held, stride + 1)
+    stride, chunk = _stride(own), own.chunk(each)
+    steps, workers = own.slice(*_memory(own, each=each, want_sums=want_sums))
     starts = range(0, own.x.shape[1], steps)
     backs = [_back(own, k) for k in range(nets)]
 
     def retreat(wave: list[Part], places: dict[Part, int]) -> dict[Part, Pulled]:
         h = {part: h0[part.net, own.rows(part)] for part in wave}
-        pulled = {
-            part: Pulled.start(
-                dlast[part.net, own.rows(part)], outside[part.net, own.rows(part)], own.x.dtype
+        pulled = {}
+        for part in wave:
+            here, nothing = (part.net, own.rows(part)), backs[part.net].shifts[layer_scaled.W3]
+            pulled[part] = Pulled.start(
+                dlast[here], outside[here], own.x.dtype, nothing if errors else 0.0
             )
-            for part in wave
-        }
         kept = own.starts(h, starts, steps)
         for start in reversed(starts):
             before = kept.pop()
@@ -139,11 +144,12 @@ def pull(
                         for array in tables
                     )
                 )
-                ends, errors = own.ends(sequences, start, steps), outputs if fused else 0
+                ends = own.ends(sequences, start, steps)
                 room = own.room(ends, stride, errors)
                 of_powers = layer_scaled.powers_room(
-                    len(ends), stride, inputs, errors, int(ends[0]), chunk, own.x.dtype
-                )
+                    found.open_powers, found.doubts, stride, inputs, errors, int(ends[0]), chunk,
+                    own.x.dtype,
+                )  # fmt: skip
                 hs, slopes, xs = own.replay(part, before[part], start, ends, stride, room)
                 into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
                 layer_scaled.pull(
@@ -153,6 +159,10 @@ def pull(
                     view(upstream[part.net, :, start:]), want_upstream, found.dh, found.powers,
                     mine, want_sums, *into, want_dx, found.outside, room, of_powers,
                 )  # fmt: skip
+                if want_sums and start == 0:
+                    layer_scaled.settle_all(
+                        own.shapes[3], inputs, errors, each, mine, *found[:1], *found[2:]
+                    )
                 if each:
                     for array, sums in zip(tables, mine, strict=True):
                         array[part.net, sequences] = sums
@@ -213,19 +223,42 @@ def _back(own: Layers, net: int) -> Back:
     return Back(PackedBack(*packed), shifts, leasts)
 
 
-def _sizes(own: Layers) -> dict[str, int]:
-    """Components of each sum, in panels."""
-    inputs, outputs = own.weights.w1.shape[2], own.weights.w3.shape[1]
-    columns = panels.count(own.hidden, own.shapes[3]) * panels.width(own.shapes[3])
-    sizes = 1, (inputs + 1) * columns, own.hidden * columns, outputs * columns, outputs
-    return dict(zip(Sums._fields, sizes, strict=True))
+def least_memory(own: Layers, *, each: bool, want_sums: bool) -> int:
+    """The least budget that `pull` takes."""
+    return own.least_memory(*_memory(own, each=each, want_sums=want_sums))
+
+
+def _memory(own: Layers, *, each: bool, want_sums: bool) -> tuple[int, int, int]:
+    """Bytes that are held by a call, stride of rows, and bytes of each thread; see `Layers.slice`.
+
+    A row has an exponent, and a chunk its absolute values.
+    """
+    nets, batch_size, stride = len(own.weights.w2), len(own.x), _stride(own)
+    inputs, outputs = own.x.shape[2], own.weights.w3.shape[1]
+    # Sums of all, which are unpacked, and those of teams.
+    rows = 2 * nets * (batch_size if each else 1)
+    if not each:
+        rows += min(MOST_SUMS, len(own.parts)) if want_sums else 1
+    line = 2 * stride + inputs + 1 + outputs
+    beside = own.team_size * (own.chunk(each) + 1) * line * own.x.itemsize
+    return rows * TABLE * 8 * sum(_padded_sizes(own).values()), stride + 1, beside
+
+
+def _stride(own: Layers) -> int:
+    return panels.row_stride(max(own.hidden, LINE_BYTES // own.x.itemsize), own.x.dtype)
+
+
+def _padded_sizes(own: Layers) -> dict[str, int]:
+    """Components of each sum in whole vectors."""
+    n = LINE_BYTES // 8
+    return {name: -(-size // n) * n for name, size in own.sum_sizes.items()}
 
 
 def _tables(own: Layers, rows: tuple[int, ...]) -> Sums:
     """Tables (rows, TABLE, components), see `kernels.tables`."""
-    n, tables = LINE_BYTES // 8, []
-    for name, size in _sizes(own).items():
-        shape = (*rows, TABLE, -(-size // n) * n)
+    tables = []
+    for name, size in _padded_sizes(own).items():
+        shape = (*rows, TABLE, size)
         check_memory(f"d{name}", (2, *shape), np.float64, "fewer sequences or nets a call")
         tables.append(_nothing(np.empty(shape)))
     return Sums(*tables)
@@ -242,7 +275,7 @@ def _found(own: Layers, totals: Sums) -> dict[str, Total]:
     inputs, outputs = own.weights.w1.shape[2], own.weights.w3.shape[1]
     inner = {"w1": inputs + 1, "w2": own.hidden, "w3": outputs}
     found = {}
-    for (name, size), table in zip(_sizes(own).items(), totals, strict=True):
+    for (name, size), table in zip(own.sum_sizes.items(), totals, strict=True):
         rows = table[..., VALUE, :] + table[..., LOST, :], table[..., SIZE, :], table[..., POWER, :]
         parts = [row[..., :size] for row in rows]
         if name in inner:

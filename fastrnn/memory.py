@@ -31,9 +31,11 @@ def byte_budget(memory: SupportsIndex | None) -> int | None:
     return budget
 
 
-def budget_too_small(memory: int, needed: int) -> ValueError:
-    """The error where not even the slowest way keeps to a budget."""
-    return ValueError(f"memory must be at least {needed} bytes for this job, got {memory}")
+class BudgetTooSmall(ValueError):
+    """Not even the slowest way keeps to a budget."""
+
+    def __init__(self, memory: int, needed: int) -> None:
+        super().__init__(f"memory must be at least {needed} bytes for this job, got {memory}")
 
 
 def check_memory(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> None:

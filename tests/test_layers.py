@@ -69,6 +69,51 @@ def test_same_bits_for_any_workers_and_memory(batch_size, hidden):
     assert len(results) == 1
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("hidden", [4, 16, 64])
+def test_scaled_gradients_have_the_same_bits_however_time_is_cut(dtype, hidden):
+    net, x, y = problem(hidden, 3, 1333, dtype, bank=2)
+    each = dict(scaled=True, per_sequence=True, wrt=WRT)
+
+    def run(x, y, **options):
+        loss, grad = fastrnn.loss_and_grad(net, x, y, **(each | options))
+        return [loss.mantissa.tobytes()] + [getattr(grad, n).mantissa.tobytes() for n in WRT]
+
+    with pytest.raises(ValueError, match="memory must be at least") as error:
+        run(x, y, memory=1)
+    least = int(str(error.value).split()[5])
+    assert run(x, y, memory=least) == run(x, y, memory=4 * least) == run(x, y)
+
+
+def test_a_long_scaled_gradient_has_the_bits_it_has_in_a_batch():
+    net, x, _ = problem(4, 40, 30_000, "float64")
+    dh = np.ones((40, 4))
+    options = {"scaled": True, "per_sequence": True}
+    together = fastrnn.backward(net, x, dh, **options)
+    for i in (0, 39):
+        alone = fastrnn.backward(net, x[i : i + 1], dh[i : i + 1], **options)
+        assert alone.w2.mantissa[0].tobytes() == together.w2.mantissa[i].tobytes()
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("gain", [0.5, 1e5])
+@pytest.mark.parametrize("options", [{}, {"per_sequence": True}, {"scaled": True}])
+def test_a_budget_that_an_error_names_is_enough(dtype, gain, options):
+    """Where plain floats suffice, and where states and gradients overflow."""
+    net = cases.layer(17, 2, "relu", dtype, bank=2)
+    net = fastrnn.RNN(net.w1, net.w2 * np.asarray(gain, dtype), net.b, activation="relu")
+    x = cases.inputs(net, 40, 131, dtype)
+    y = np.zeros_like(fastrnn.predict(net, x))
+    with pytest.raises(ValueError, match="memory must be at least") as error:
+        fastrnn.loss_and_grad(net, x, y, memory=1, **options)
+    least = int(str(error.value).split()[5])
+    _, grad = fastrnn.loss_and_grad(net, x, y, memory=least, **options)
+    _, free = fastrnn.loss_and_grad(net, x, y, **options)
+    np.testing.assert_array_equal(
+        *(np.asarray(getattr(g.w2, "mantissa", g.w2)) for g in (grad, free))
+    )
+
+
 def test_an_overflow_is_mended_beside_a_sequence_that_is_not_finite():
     net = fastrnn.RNN(
         np.ones((2, 1), "float32"), np.eye(2, dtype="float32") * np.float32(1e25),
