@@ -39,6 +39,7 @@ def backward(
     Errors of predictions, where ``fused``, come in at every step: beside them, what faded is
     nothing.
     """
+    engine_scaled.require_memory(job, options.get("memory"), each=per_sequence)
     options |= {"fused": fused}
     lost = _may_fade_and_grow(job, upstream, options["workers"]) if not fused else np.zeros(1, bool)
     if not lost.any():
@@ -73,20 +74,27 @@ def _without_overflow(
     if not lost:
         return plain
     whole = _of_finite_inputs(job, upstream, dlast)
-    if not whole.any():
-        return plain
-    true = _rounded(job, lost, upstream, dlast, per_sequence=per_sequence, **options)
+    mended = {}
     for name, array in lost.items():
         own = whole if per_sequence or name in ("x", "h0") else np.asarray(whole.all(axis=1))
-        lost[name] = np.where(_over(own, array) & ~np.isfinite(array), true[name], array)
-    return plain | lost
+        mended[name] = _over(own, array) & ~np.isfinite(array)
+    # inf or NaN in the inputs of some sequences is no reason to compute anything anew.
+    lost = {name: array for name, array in lost.items() if mended[name].any()}
+    if not lost:
+        return plain
+    true = _rounded(job, lost, upstream, dlast, per_sequence=per_sequence, **options)
+    return plain | {name: np.where(mended[name], true[name], a) for name, a in lost.items()}
 
 
 def _rounded(
     job: Sequences, like: dict[str, FloatArray], *inputs: FloatArray, **options: Any
 ) -> dict[str, FloatArray]:
     found, _ = engine_scaled.backward(job, *inputs, **options)
-    return {name: found[name].to_float().reshape(array.shape) for name, array in like.items()}
+    # In float64: what is twice the mean of half squares may fit where they do not.
+    return {
+        name: found[name].astype(np.float64).to_float().reshape(array.shape)
+        for name, array in like.items()
+    }
 
 
 def _over(lanes: Lanes, array: FloatArray) -> Lanes:

@@ -6,6 +6,7 @@ import pytest
 
 import fastrnn
 from benchmarks.exact import derivative, gradients, number
+from fastrnn import engine_scaled
 from fastrnn.sequences import sequences
 from tests import cases, exact, tolerances
 from tests.cases import ACTIVATIONS
@@ -476,3 +477,46 @@ def test_infinities_of_the_inputs_are_no_overflow_to_be_mended():
     grad = fastrnn.backward(net, x, np.ones_like(x), per_sequence=True)
     assert np.isnan(grad.w1[0])
     assert grad.w1[1] == np.inf
+
+
+@pytest.mark.parametrize("kind", ["neuron", "layer"])
+def test_nan_in_one_of_many_sequences_costs_no_second_gradient(kind, monkeypatch):
+    net = cases.NETS[kind]("tanh", "float64")
+    x = cases.inputs(net, 256, 20)
+    y = np.zeros_like(fastrnn.predict(net, x))
+    _, clean = fastrnn.loss_and_grad(net, x, y, per_sequence=True)
+    monkeypatch.setattr(engine_scaled, "backward", None)
+    x[7, 3] = np.nan
+    _, whole = fastrnn.loss_and_grad(net, x, y, wrt=("w2", "x", "h0"))
+    assert np.isnan(whole.w2).all()
+    _, each = fastrnn.loss_and_grad(net, x, y, per_sequence=True)
+    assert np.isnan(each.w2[7]).all()
+    others = np.arange(256) != 7
+    assert each.w2[others].tobytes() == clean.w2[others].tobytes()
+
+
+def test_a_zero_has_no_sign():
+    """However lanes are arranged: units that are off, saturated and past a sequence's end."""
+    for activation, big in (("relu", -1.0), ("sigmoid", 1e300), ("tanh", 1e300)):
+        net = fastrnn.RNN(-1.0, -0.5, big, activation=activation)
+        x = cases.inputs(net, 33, 40)
+        lengths = np.arange(33)
+        found = fastrnn.influence(net, x, lengths=lengths)
+        grad = fastrnn.backward(net, x, -np.ones_like(x), lengths=lengths, wrt="x", scaled=True)
+        for mantissa in (found.mantissa, grad.x.mantissa):
+            assert not np.signbit(mantissa[mantissa == 0]).any()
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("z", [1e14, 1.1e15, 3.05e15, 4.6e15, 9.1e15, 1e18])
+def test_far_saturation_has_whole_exponents(dtype, z):
+    for net, factor in (
+        (fastrnn.RNN(1.0, 0.5), 2),
+        (fastrnn.RNN(1.0, 0.5, activation="sigmoid"), 1),
+        (fastrnn.RNN([[1.0], [1.0]], np.eye(2) / 2), 2),
+    ):
+        x = np.array([z], dtype)
+        (found,) = fastrnn.influence(net, x).log()
+        units = 1 if net.is_neuron else 2
+        truth = -factor * float(x[0]) + np.log(units * (4 if factor == 2 else 1))
+        assert abs(found - truth) <= 4 * tolerances.eps(np.float64) * abs(truth)
