@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import operator
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -17,41 +19,98 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[Any]
 
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def float_array(name: str, value: ArrayLike) -> FloatArray:
     """``value`` as an aligned float32 or float64 array; never a copy where it is one already."""
-    if type(value) is np.ndarray and value.dtype in _FLOATS and value.flags.aligned:
+    if type(value) is np.ndarray and value.dtype in FLOATS and value.flags.aligned:
         return value
-    if isinstance(value, np.ma.MaskedArray):
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise _unsuitable(name, value) or ValueError(
+            f"{name} must be a regular array of numbers, got a ragged one: {error}"
+        ) from None
+    except (TypeError, RuntimeError) as error:
+        raise _unsuitable(name, value) or _unreadable(name, error) from None
+    if holds_masked(value, array.ndim):
         raise TypeError(
             f"{name} must not be a masked array: fill the gaps (numpy.ma.filled), or pass a "
             "shorter sequence with lengths="
         )
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} must be a regular array of numbers, got a ragged one: {error}"
-        ) from None
-    except (TypeError, RuntimeError) as error:
-        raise TypeError(
-            f"{name} must be an array in main memory (a tensor: .detach().cpu()): {error}"
-        ) from None
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
-    if array.dtype.newbyteorder("=") not in _FLOATS:
-        raise TypeError(
+    if array.dtype.newbyteorder("=") not in FLOATS:
+        raise _unsuitable(name, value) or TypeError(
             f"{name} must be float32 or float64 (integers become float64), got {array.dtype}"
+            f"{_contents(array)}"
         )
     return np.require(array, array.dtype.newbyteorder("="), "A")
+
+
+def sequence_array(name: str, value: Any) -> FloatArray:
+    """As `float_array`, of sequences (B, T): each column of a table is one, its rows are steps."""
+    array = float_array(name, value)
+    # pandas, polars, pyarrow and Dask alike; none is imported for it.
+    is_table = array.ndim == 2 and hasattr(value, "columns")
+    return array.T if is_table else array
+
+
+def holds_masked(value: Any, depth: int) -> bool:
+    """Whether ``value`` is a masked array, or a list that holds one; its numbers are not read."""
+    if isinstance(value, list | tuple) and depth > 1:
+        return any(holds_masked(each, depth - 1) for each in value)
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def _unsuitable(name: str, value: Any) -> TypeError | None:
+    """The error for what is known to be no array of numbers, with what to do instead."""
+    expected = f"{name} must be an array of numbers, got"
+    if value is None:
+        return TypeError(f"{expected} None")
+    if isinstance(value, str | bytes | os.PathLike):
+        advice = ": read a file with fastrnn.load_series" if name in ("x", "y") else ""
+        return TypeError(f"{expected} {value!r}{advice}")
+    if type(value).__name__ == "PackedSequence":
+        return TypeError(
+            f"{expected} a PackedSequence: unpack it with torch.nn.utils.rnn.pad_packed_sequence("
+            "..., batch_first=True), and pass the lengths it gives as lengths="
+        )
+    if isinstance(value, Iterator):
+        return TypeError(f"{expected} an iterator ({type(value).__name__}): numpy.stack its items")
+    if isinstance(value, Mapping | Set):
+        return TypeError(f"{expected} a {type(value).__name__}")
+    return None
+
+
+def _unreadable(name: str, error: Exception) -> TypeError:
+    """The error for what does not let NumPy have its numbers."""
+    if type(error).__name__ == "TracerArrayConversionError":
+        return TypeError(
+            f"{name} must be an array of known numbers, got a JAX tracer, which has none yet: "
+            "call outside of jit, vmap and grad, or through jax.pure_callback"
+        )
+    text = str(error)
+    advice = " (a tensor: .detach().cpu())" if "ensor" in text else ""
+    return TypeError(f"{name} must be an array in main memory{advice}: {text}")
+
+
+def _contents(array: NDArray[Any]) -> str:
+    """What an array of objects holds first that is no number."""
+    if array.dtype != object:
+        return ""
+    strange = (item for item in array.flat if not isinstance(item, numbers.Number))
+    kind = next((type(item).__name__ for item in strange), None)
+    return ": convert it with astype(float)" if kind is None else f" with {kind} in it"
 
 
 def output_array(
     name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray
 ) -> FloatArray:
     """``value`` if results of that shape and type can be written to it while inputs are read."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must be a plain NumPy array, got a masked one")
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise TypeError(f"{name} must be a NumPy array of {dtype}, got {got}")
@@ -136,6 +195,8 @@ def sequence_lengths(lengths: ArrayLike | None, batch_size: int, steps: int) -> 
         array = np.asarray(lengths)
     except ValueError:
         raise ValueError("lengths must be one integer a sequence, got a ragged array") from None
+    except (TypeError, RuntimeError) as error:
+        raise _unreadable("lengths", error) from None
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"lengths must be integers, got {array.dtype}")
     require_shape("lengths", array, ("(batch_size,)", (batch_size,)))

@@ -30,7 +30,8 @@ WRONG_NETS = [
     (dict(w1=np.inf, w2=0.5), ValueError, "w1 must be finite, got inf"),
     (dict(w1=1.0, w2=0.5, activation="tahn"), ValueError, "activation must be one of tanh, relu, sigmoid, identity, got 'tahn'; did you mean 'tanh'"),
     (dict(w1=1.0, w2=0.5, activation=None), ValueError, "activation must be one of"),
-    (dict(w1="one", w2=0.5), TypeError, "w1 must be float32 or float64"),
+    (dict(w1="one", w2=0.5), TypeError, "w1 must be an array of numbers, got 'one'"),
+    (dict(w1=["one"], w2=0.5), TypeError, "w1 must be float32 or float64 .*, got <U3"),
     (dict(w1=1.0, w2=0.5 + 1j), TypeError, "w2 must be float32 or float64 .*, got complex128"),
     (dict(w1=1.0, w2=[[1.0], [1.0, 2.0]]), ValueError, "w2 must be a regular array"),
 ]  # fmt: skip
