@@ -44,7 +44,7 @@ def float_array(name: str, value: ArrayLike) -> FloatArray:
     if array.dtype.newbyteorder("=") not in FLOATS:
         raise _unsuitable(name, value) or TypeError(
             f"{name} must be float32 or float64 (integers become float64), got {array.dtype}"
-            f"{_contents(array)}"
+            f"{_contents(value, array)}"
         )
     return np.require(array, array.dtype.newbyteorder("="), "A")
 
@@ -52,7 +52,7 @@ def float_array(name: str, value: ArrayLike) -> FloatArray:
 def sequence_array(name: str, value: Any) -> FloatArray:
     """As `float_array`, of sequences (B, T): each column of a table is one, its rows are steps."""
     array = float_array(name, value)
-    # pandas, polars, pyarrow and Dask alike; none is imported for it.
+    # pandas and polars alike; neither is imported for it.
     is_table = array.ndim == 2 and hasattr(value, "columns")
     return array.T if is_table else array
 
@@ -96,13 +96,19 @@ def _unreadable(name: str, error: Exception) -> TypeError:
     return TypeError(f"{name} must be an array in main memory{advice}: {text}")
 
 
-def _contents(array: NDArray[Any]) -> str:
-    """What an array of objects holds first that is no number."""
+def _contents(value: Any, array: NDArray[Any]) -> str:
+    """What an array of objects holds first that is no number, and what to do about it."""
     if array.dtype != object:
         return ""
     strange = (item for item in array.flat if not isinstance(item, numbers.Number))
     kind = next((type(item).__name__ for item in strange), None)
-    return ": convert it with astype(float)" if kind is None else f" with {kind} in it"
+    if array.ndim == 0:
+        return f" ({kind})"
+    if kind is None:
+        return ": convert it with astype(float)"
+    is_table = array.ndim == 2 and hasattr(value, "columns")
+    advice = ": pass its columns of numbers only" if is_table else ""
+    return f" with {kind} in it{advice}"
 
 
 def output_array(
@@ -141,7 +147,9 @@ def cast(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
 def require_shape(name: str, array: FloatArray, *expected: tuple[str, tuple[int, ...]]) -> None:
     """``array`` has one of the ``expected`` shapes, each given with its meaning in words."""
     if array.shape not in [shape for _, shape in expected]:
-        wanted = " or ".join(f"{meaning} = {shape}" for meaning, shape in expected)
+        wanted = " or ".join(
+            f"{meaning} = {shape}" if shape else "() (a number)" for meaning, shape in expected
+        )
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
 
 
@@ -169,12 +177,24 @@ def choice(name: str, value: object, options: Sequence[str]) -> str:
 
 def positive(name: str, value: object) -> int:
     """``value`` as a Python integer of at least 1."""
+    return integer(name, value, 1)
+
+
+def integer(name: str, value: object, least: int) -> int:
+    """``value`` as a Python integer of at least ``least``."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     number = operator.index(value)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def flag(name: str, value: object) -> bool:
+    """``value`` if it is True or False; any text would count as true."""
+    if not isinstance(value, bool | np.bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def wanted_fields(wrt: Iterable[str] | str, options: Sequence[str]) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled, streams
-from fastrnn.checks import FloatArray, choice, output_array
+from fastrnn.checks import FloatArray, choice, flag, output_array
+from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import sequences
 
 
+@suggests_keywords
 def forward(
     net: RNN,
     x: ArrayLike | Iterator[ArrayLike],
@@ -85,6 +87,7 @@ def forward(
     """
     require_net(net)
     choice("keep", keep, ("all", "last"))
+    scaled = flag("scaled", scaled)
     if isinstance(x, Iterator) or streams.is_lazy(net, x):
         if keep == "last" and lengths is None and not scaled and out is None:
             return streams.last_state(net, x, h0, workers)
