@@ -29,9 +29,7 @@ def float_array(name: str, value: ArrayLike) -> FloatArray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise _unsuitable(name, value) or ValueError(
-            f"{name} must be a regular array of numbers, got a ragged one: {error}"
-        ) from None
+        raise _unsuitable(name, value) or _irregular(name, error) from None
     except (TypeError, RuntimeError) as error:
         raise _unsuitable(name, value) or _unreadable(name, error) from None
     if holds_masked(value, array.ndim):
@@ -84,6 +82,16 @@ def _unsuitable(name: str, value: Any) -> TypeError | None:
     return None
 
 
+def _irregular(name: str, error: Exception) -> ValueError:
+    """The error for lists of several lengths, and for what else NumPy makes no array of."""
+    if "inhomogeneous" not in str(error):
+        return ValueError(f"{name} must be an array of numbers: {error}")
+    return ValueError(
+        f"{name} must be a regular array of numbers, got a ragged one (pad shorter sequences, and "
+        f"pass lengths=): {error}"
+    )
+
+
 def _unreadable(name: str, error: Exception) -> TypeError:
     """The error for what does not let NumPy have its numbers."""
     if type(error).__name__ == "TracerArrayConversionError":
@@ -115,8 +123,8 @@ def output_array(
     name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: FloatArray
 ) -> FloatArray:
     """``value`` if results of that shape and type can be written to it while inputs are read."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a plain NumPy array, got a masked one")
+    if isinstance(value, np.ma.MaskedArray | np.matrix):
+        raise TypeError(f"{name} must be a plain NumPy array, got {type(value).__name__}")
     if not isinstance(value, np.ndarray) or value.dtype != dtype:
         got = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
         raise TypeError(f"{name} must be a NumPy array of {dtype}, got {got}")
@@ -170,7 +178,7 @@ def choice(name: str, value: object, options: Sequence[str]) -> str:
     """``value`` if it is one of ``options``; the error suggests the closest."""
     if isinstance(value, str) and value in options:
         return value
-    close = difflib.get_close_matches(str(value), options, n=1)
+    close = difflib.get_close_matches(str(value).lower(), options, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}{hint}")
 

@@ -14,6 +14,8 @@ def decimal_text(mantissa: float, exponent: float, spec: str) -> str:
     """mantissa * 2**exponent in decimal scientific form, its digits exact at any exponent."""
     if mantissa == 0.0 or not math.isfinite(mantissa):
         return format(mantissa, spec)
+    if not math.isfinite(exponent):
+        return f"{'-' if mantissa < 0 else ''}2**{exponent}"
     digits = Context(prec=len(str(int(abs(exponent)))) + 25)
     if digits.prec > len(LOG10_2_DIGITS.as_tuple().digits):
         # log10(2) is known to 87 digits here; past that the exponent says it all.

@@ -18,6 +18,14 @@ LAYER = fastrnn.RNN(np.ones((4, 2)), np.eye(4))
 X = np.zeros((3, 5))
 XF = np.zeros((3, 5, 2))
 
+
+class Unreadable:
+    """What has numbers, but does not give them."""
+
+    def __array__(self, *args, **kwargs):
+        raise ValueError("no such column")
+
+
 WRONG_NETS = [
     (dict(w1=1.0, w2=np.ones((8, 4))), ValueError, r"w2 must have shape \(hidden_size, hidden_size\) = \(8, 8\), got \(8, 4\)"),
     (dict(w1=1.0, w2=np.ones((2, 2, 2, 2))), ValueError, "w2 must be scalar or"),
@@ -40,6 +48,7 @@ WRONG_NETS = [
     (dict(w1=1.0, w2=np.nan), ValueError, "w2 must be finite, got nan"),
     (dict(w1=np.inf, w2=0.5), ValueError, "w1 must be finite, got inf"),
     (dict(w1=1.0, w2=0.5, activation="tahn"), ValueError, "activation must be one of tanh, relu, sigmoid, identity, got 'tahn'; did you mean 'tanh'"),
+    (dict(w1=1.0, w2=0.5, activation="RELU"), ValueError, "got 'RELU'; did you mean 'relu'"),
     (dict(w1=1.0, w2=0.5, activation=None), ValueError, "activation must be one of"),
     (dict(w1="one", w2=0.5), TypeError, "w1 must be an array of numbers, got 'one'"),
     (dict(w1=["one"], w2=0.5), TypeError, "w1 must be float32 or float64 .*, got <U3"),
@@ -94,7 +103,13 @@ WRONG_X = [
         ValueError,
         r"got \(5, 2\); a single sequence has the shape \(1, 5, 2\)",
     ),
-    (NEURON, [[1.0, 2.0], [3.0]], ValueError, "x must be a regular array"),
+    (
+        NEURON,
+        [[1.0, 2.0], [3.0]],
+        ValueError,
+        r"x must be a regular array of numbers, got a ragged one \(pad shorter sequences, and pass lengths=\)",
+    ),
+    (NEURON, Unreadable(), ValueError, "x must be an array of numbers: no such column"),
 ]
 
 WRONG_OPTIONS = [
@@ -144,7 +159,8 @@ WRONG_OPTIONS = [
     (lambda: fastrnn.forward(NEURON, X, out=np.zeros((3, 4))), ValueError, r"out must have the shape of the result \(3, 5\), got \(3, 4\)"),
     (lambda: fastrnn.forward(NEURON, X, out=np.zeros((3, 5), "f")), TypeError, "out must be a NumPy array of float64, got float32"),
     (lambda: fastrnn.forward(NEURON, X, out=[0.0]), TypeError, "out must be a NumPy array of float64, got list"),
-    (lambda: fastrnn.forward(NEURON, X, out=np.ma.masked_array(np.zeros((3, 5)), True)), TypeError, "out must be a plain NumPy array, got a masked one"),
+    (lambda: fastrnn.forward(NEURON, X, out=np.ma.masked_array(np.zeros((3, 5)), True)), TypeError, "out must be a plain NumPy array, got MaskedArray"),
+    (lambda: fastrnn.forward(NEURON, X, out=np.zeros((3, 5)).view(np.matrix)), TypeError, "out must be a plain NumPy array, got matrix"),
     (lambda: fastrnn.forward(NEURON, X, out=X), ValueError, "out must not share memory with an input"),
     (lambda: fastrnn.forward(NEURON, X, out=np.broadcast_to(0.0, (3, 5))), ValueError, "out must be a writeable, aligned array"),
     (lambda: fastrnn.influence(NEURON, X, memory=0), ValueError, "memory must be a positive number of bytes, got 0"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn import Scaled
-from fastrnn.scaled import exp
+from fastrnn.scaled import already_normal, exp
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
 exponents = st.integers(-3000, 3000)
@@ -126,6 +126,8 @@ def test_text_has_the_decimal_digits(a):
         (Scaled(np.nan), "nan"),
         (Scaled([1.0, -2.0]), "[1.000e+00, -2.000e+00]"),
         (Scaled(1.0, 1e300), "2**1e+300"),
+        (already_normal(-1.0, np.inf), "-2**inf"),
+        (already_normal(1.0, np.nan), "2**nan"),
     ],
 )
 def test_repr(value, text):

@@ -337,6 +337,44 @@ def test_infinities_and_nan_are_those_of_floats(apply):
     assert np.array_equal(found.to_float(), truth, equal_nan=True)
 
 
+@pytest.mark.parametrize("name", UNARY.keys() - {"a.sort"})
+def test_functions_of_special_numbers_are_those_of_floats(name):
+    ours, _, _ = UNARY[name]
+    values = np.array([[np.inf, -np.inf, np.nan], [0.0, -0.0, -1.5]], "float32")
+    with np.errstate(all="ignore"):
+        truth = ours(values)
+    found = ours(Scaled(values)).to_float()
+    assert np.array_equal(found, truth, equal_nan=True)
+    assert np.array_equal(np.signbit(found) | np.isnan(found), np.signbit(truth) | np.isnan(truth))
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "max", "min", "argmax", "argmin"])
+@pytest.mark.parametrize("values", [[1.0, np.nan, np.inf], [-np.inf, np.inf], [np.inf, 1.0], [0.0]])
+def test_reductions_of_special_numbers_are_those_of_floats(name, values):
+    with np.errstate(all="ignore"):
+        truth = getattr(np, name)(np.array(values))
+    found = getattr(np, name)(Scaled(values))
+    found = found.to_float() if isinstance(found, Scaled) else found
+    assert np.array_equal(found, truth, equal_nan=True)
+
+
+@pytest.mark.parametrize("compare", COMPARISONS, ids=lambda compare: compare.__name__)
+def test_comparisons_of_special_numbers_are_those_of_floats(compare):
+    values = np.array([*SPECIAL, -0.0, -2.0])
+    truth = compare(values[:, None], values)
+    assert compare(Scaled(values[:, None]), Scaled(values)).tolist() == truth.tolist()
+
+
+def test_sums_of_nothing():
+    nothing = Scaled(np.zeros((0, 3)))
+    assert (nothing.sum().to_float(), nothing.prod().to_float()) == (0, 1)
+    assert np.isnan(nothing.mean().to_float())
+    assert nothing.sum(axis=0).tolist() == [0, 0, 0]
+    assert nothing.mean(axis=1).shape == (0,)
+    with pytest.raises(ValueError, match="empty Scaled array"):
+        nothing.max(axis=0)
+
+
 def test_what_is_asked_of_single_numbers():
     values = Scaled([np.inf, -np.inf, np.nan, -0.0, 2.0], [0, 0, 0, 0, 5000])
     for of_numpy in (np.isnan, np.isinf, np.isfinite, np.signbit):
