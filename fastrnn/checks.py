@@ -108,10 +108,10 @@ def _contents(value: Any, array: NDArray[Any]) -> str:
     """What an array of objects holds first that is no number, and what to do about it."""
     if array.dtype != object:
         return ""
+    if array.ndim == 0:
+        return f" ({type(value).__name__})"
     strange = (item for item in array.flat if not isinstance(item, numbers.Number))
     kind = next((type(item).__name__ for item in strange), None)
-    if array.ndim == 0:
-        return f" ({kind})"
     if kind is None:
         return ": convert it with astype(float)"
     is_table = array.ndim == 2 and hasattr(value, "columns")
@@ -178,8 +178,9 @@ def choice(name: str, value: object, options: Sequence[str]) -> str:
     """``value`` if it is one of ``options``; the error suggests the closest."""
     if isinstance(value, str) and value in options:
         return value
-    close = difflib.get_close_matches(str(value).lower(), options, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    known = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(str(value).lower(), known, n=1)
+    hint = f"; did you mean {known[close[0]]!r}?" if close else ""
     raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}{hint}")
 
 

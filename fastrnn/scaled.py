@@ -20,6 +20,9 @@ from fastrnn.scaled_text import decimal_text
 
 Result = TypeVar("Result")
 
+# Integers of Python up to so many bits are floats.
+INTEGER_BITS = 1000
+
 
 def _operator(method: Callable[[Any, Any], Result]) -> Callable[[Any, Any], Result]:
     """Make the other side of an operator Scaled; what holds no numbers is left to Python."""
@@ -82,8 +85,12 @@ class Scaled(PairArray):
     exponent: NDArray[np.float64]
 
     def __init__(self, mantissa: ArrayLike, exponent: ArrayLike = 0.0) -> None:
-        value = float_array("mantissa", mantissa)
-        power = float_array("exponent", exponent).astype(np.float64, copy=False)
+        lead, shift = _short(mantissa)
+        own, beyond = _short(exponent)
+        if beyond:
+            raise ValueError(f"exponent must be within 2**{INTEGER_BITS}")
+        value = float_array("mantissa", lead)
+        power = float_array("exponent", own).astype(np.float64, copy=False) + shift
         if power.ndim and power.shape != value.shape:
             try:
                 value, power = np.broadcast_arrays(value, power)
@@ -307,6 +314,14 @@ def already_normal(mantissa: ArrayLike, exponent: ArrayLike) -> Scaled:
 def exp(u: ArrayLike) -> Scaled:
     """exp(u) at any u; -inf gives 0."""
     return Scaled._of(scaled_parts.exponential(np.asarray(u, np.float64)))
+
+
+def _short(value: Any) -> tuple[Any, int]:
+    """An integer of Python, of any length, as a float and a power of 2; others as they are."""
+    if type(value) is not int:
+        return value, 0
+    shift = max(0, value.bit_length() - INTEGER_BITS)
+    return float(value >> shift), shift
 
 
 def _checked(value: NDArray[Any], power: NDArray[np.float64]) -> Pair:

@@ -519,6 +519,26 @@ def test_the_exponent_of_what_has_none_is_ignored():
     assert Scaled([0.0, np.inf, np.nan], [np.inf, np.inf, np.nan]).exponent.tolist() == [0, 0, 0]
 
 
+def test_an_exponent_may_be_a_long_integer():
+    assert Scaled(1.0, 10**300).exponent == 1e300
+    assert Scaled(1.0, -(10**300)).exponent == -1e300
+
+    with pytest.raises(ValueError, match=r"exponent must be within 2\*\*1000"):
+        Scaled(1.0, 10**400)
+
+
+@few
+@given(st.integers(-(10**700), 10**700))
+def test_integers_of_any_length_are_numbers(integer):
+    with mp.workprec(BITS):
+        truth = np.array(mp.mpf(integer))
+        assert_within(Scaled(integer), truth, 0.5)
+        assert_within(Scaled(1.0) * integer, truth, 0.5)
+    far = Scaled(1.5, 5000)
+    assert (far > integer, far < integer, far == 3 * 2**4999) == (True, False, True)
+    assert Scaled(np.float32(1)) * integer < far
+
+
 def test_one_number_may_have_several_exponents():
     assert (Scaled(1.5, [0, 5000]).exponent == [0, 5000]).all()
 
