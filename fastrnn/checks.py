@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[Any]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+# Arguments that are sequences (B, T).
+SEQUENCES = ("x", "y", "dh")
 
 
 def float_array(name: str, value: ArrayLike) -> FloatArray:
@@ -68,7 +70,7 @@ def _unsuitable(name: str, value: Any) -> TypeError | None:
     if value is None:
         return TypeError(f"{expected} None")
     if isinstance(value, str | bytes | os.PathLike):
-        advice = ": read a file with fastrnn.load_series" if name in ("x", "y") else ""
+        advice = ": read a file with fastrnn.load_series" if name in SEQUENCES else ""
         return TypeError(f"{expected} {value!r}{advice}")
     if type(value).__name__ == "PackedSequence":
         return TypeError(
@@ -101,7 +103,7 @@ def _unreadable(name: str, error: Exception) -> TypeError:
         )
     text = str(error)
     advice = " (a tensor: .detach().cpu())" if "ensor" in text else ""
-    return TypeError(f"{name} must be an array in main memory{advice}: {text}")
+    return TypeError(f"{name} must be an array of numbers in main memory{advice}: {text}")
 
 
 def _contents(value: Any, array: NDArray[Any]) -> str:
@@ -154,11 +156,16 @@ def cast(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
 
 def require_shape(name: str, array: FloatArray, *expected: tuple[str, tuple[int, ...]]) -> None:
     """``array`` has one of the ``expected`` shapes, each given with its meaning in words."""
-    if array.shape not in [shape for _, shape in expected]:
+    shapes = [shape for _, shape in expected]
+    if array.shape not in shapes:
         wanted = " or ".join(
             f"{meaning} = {shape}" if shape else "() (a number)" for meaning, shape in expected
         )
-        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
+        hint = ""
+        if array.ndim == 2 and array.shape[::-1] in shapes:
+            of_tables = " (columns of a table are sequences)" if name in SEQUENCES else ""
+            hint = f"; its transpose would fit{of_tables}"
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}{hint}")
 
 
 def is_finite(array: FloatArray) -> bool:

@@ -265,14 +265,16 @@ class RNN:
 
         # Without an axis of inputs there is one input.
         one = self.w1.ndim < 2 or (self.is_bank and self.w1.shape == (*bank, h))
-        inputs = 1 if one else self.w1.shape[-1]
+        inputs = 1 if one else _size_beside(h, self.w1.shape[-2], self.w1.shape[-1])
         if inputs == 0:
             raise ValueError(f"w1 must have at least one input, got shape {self.w1.shape}")
         check("w1", self.w1, "hidden_size, input_size", h, inputs)
         if self.b.ndim:
             check("b", self.b, "hidden_size", h)
         if self.w3 is not None and self.b3 is not None:
-            outputs = self.w3.shape[-2] if self.w3.ndim > 1 else 1
+            outputs = 1
+            if self.w3.ndim > 1:
+                outputs = _size_beside(h, self.w3.shape[-1], self.w3.shape[-2])
             if outputs == 0:
                 raise ValueError(f"w3 must have at least one output, got shape {self.w3.shape}")
             check("w3", self.w3, "output_size, hidden_size", outputs, h)
@@ -296,6 +298,11 @@ def _is_python_number(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return isinstance(value.base, _PythonNumber)
     return isinstance(value, numbers.Real) and not isinstance(value, np.generic)
+
+
+def _size_beside(h: int, hidden: int, other: int) -> int:
+    """The size of a weight's other axis, also where its axes are in the wrong order."""
+    return hidden if hidden != h and other == h else other
 
 
 def _count(number: int, thing: str) -> str:

@@ -40,6 +40,9 @@ WRONG_NETS = [
     (dict(w1=np.ones((4, 2)), w2=np.eye(4), w3=np.ones((0, 4))), ValueError, "w3 must have at least one output"),
     (dict(w1=1.0, w2=0.5, b3=1.0), ValueError, "b3 must come with w3: .*, and b3=None then"),
     (dict(w1=np.ones(4), w2=np.eye(4)), ValueError, r"w1 must have shape \(hidden_size, input_size\) = \(4, 1\), got \(4,\)"),
+    (dict(w1=np.ones((2, 4)), w2=np.eye(4)), ValueError, r"w1 must have shape .* = \(4, 2\), got \(2, 4\); its transpose would fit$"),
+    (dict(w1=np.ones((4, 1)), w2=np.eye(4), w3=np.ones((4, 1))), ValueError, r"w3 must have shape .* = \(1, 4\), got \(4, 1\); its transpose would fit$"),
+    (dict(w1=np.ones((4, 1)), w2=np.eye(4), w3=np.ones(4)), ValueError, r"w3 must have shape .* = \(1, 4\), got \(4,\)$"),
     (dict(w1=1.0, w2=np.eye(4)), ValueError, r"w1 must have shape \(hidden_size, input_size\) = \(4, 1\), got \(\)"),
     (dict(w1=np.ones((2, 4)), w2=np.ones((2, 4, 4))), ValueError, r"w1 must have shape .* = \(4, 1\) or .* = \(2, 4, 1\), got \(2, 4\)"),
     (dict(w1=1.0, w2=None), TypeError, "w2 must be an array of numbers, got None"),
@@ -95,7 +98,7 @@ WRONG_X = [
         NEURON,
         fastrnn.Scaled(X),
         TypeError,
-        r"x must be an array in main memory: .*say \.to_float\(\)",
+        r"x must be an array of numbers in main memory: .*say \.to_float\(\)",
     ),
     (
         LAYER,
@@ -120,6 +123,8 @@ WRONG_OPTIONS = [
     (lambda: fastrnn.forward(NEURON, X[0], h0=np.zeros(2)), ValueError, r"h0 must have shape \(\) \(a number\), got \(2,\)"),
     (lambda: fastrnn.forward(BANK, X[0], h0=np.zeros(2)), ValueError, r"h0 must have shape \(bank_size,\) = \(3,\) or \(\) \(a number\), got \(2,\)"),
     (lambda: fastrnn.forward(NEURON, X, h0="0"), TypeError, "h0 must be an array of numbers, got '0'$"),
+    (lambda: fastrnn.loss_and_grad(NEURON, X, X.T), ValueError, r"y must have shape .* = \(3, 5\), got \(5, 3\); its transpose would fit \(columns of a table are sequences\)$"),
+    (lambda: fastrnn.backward(NEURON, X, X.T), ValueError, r"dh must have .*, got \(5, 3\); its transpose would fit"),
     (lambda: fastrnn.loss_and_grad(NEURON, X, "y"), TypeError, "y must be .* got 'y': read a file with fastrnn.load_series"),
     (lambda: fastrnn.loss_and_grad(NEURON, iter(X), X), TypeError, "x must be an array of numbers, got an iterator .*: numpy.stack its items"),
     (lambda: fastrnn.loss_and_grad(NEURON, X, iter(X)), TypeError, "y must be an array of numbers, got an iterator"),
@@ -200,7 +205,9 @@ def test_states_larger_than_memory_are_refused_before_anything_is_allocated():
 def test_a_tensor_with_gradient_is_refused():
     torch = pytest.importorskip("torch")
     for x in (torch.zeros(3, requires_grad=True), torch.zeros(3, device="meta")):
-        with pytest.raises(TypeError, match=r"x must be an array in main memory .*detach"):
+        with pytest.raises(
+            TypeError, match=r"x must be an array of numbers in main memory .*detach"
+        ):
             fastrnn.forward(NEURON, x)
 
 
