@@ -55,14 +55,14 @@ class Scaled(PairArray):
     mantissa : array_like of float32 or float64
         Normalised on entry to an absolute value in [1, 2).
     exponent : array_like, default 0
-        Integers, kept as float64; broadcast against the mantissa.
+        Integers, kept as float64; broadcast against the mantissa. inf and -inf make inf and 0.
 
     Raises
     ------
     TypeError
         If a part is neither float32, float64 nor integer, or is a masked array.
     ValueError
-        If the exponent of a finite number is not a finite integer, or shapes do not fit.
+        If the exponent of a finite number is not an integer, or shapes do not fit.
 
     Examples
     --------
@@ -325,9 +325,9 @@ def _short(value: Any) -> tuple[Any, int]:
 
 
 def _checked(value: NDArray[Any], power: NDArray[np.float64]) -> Pair:
-    """Any parts in normal form; finite numbers have finite integers for exponents."""
+    """Any parts in normal form; the exponents of finite numbers are integers."""
     finite = np.isfinite(value)
-    wrong = (power != np.rint(power)) | (np.isinf(power) & (value != 0))
+    wrong = power != np.rint(power)
     if wrong.any() and (wrong & finite).any():
         bad = np.broadcast_to(power, value.shape)[wrong & finite].flat[0]
         raise ValueError(f"exponent must be integers, got {bad}")

@@ -142,6 +142,8 @@ class PairArray:
             function(*(_part(value, name) for value in args), **options)
             for name in ("mantissa", "exponent")
         )
+        if mantissa is exponent:
+            raise TypeError(f"numpy.{function.__name__} of Scaled numbers needs two arrays to fill")
         return cls._of((np.asarray(mantissa), np.asarray(exponent)))
 
     def __array__(self, *args: Any, **options: Any) -> NDArray[Any]:

@@ -448,6 +448,8 @@ REFUSED = {
     "np.einsum": (lambda a: np.einsum("i->", a), r"numpy\.einsum is not defined"),
     "np.matmul": (lambda a: np.ones(2) @ a, r"numpy\.matmul is not defined"),
     "out=": (lambda a: np.add(a, 1, out=np.ones(2)), r"numpy\.add\(out=\) is not defined"),
+    "an array to fill": (lambda a: np.stack([a], 0, np.ones((1, 2))), "needs two arrays to fill"),
+    "where=": (lambda a: np.sum(a, where=[True, False]), "unexpected keyword argument 'where'"),
     "dtype=": (lambda a: np.sum(a, dtype=float), r"numpy\.sum\(dtype=\) is not defined"),
     "+=": (lambda a: operator.iadd(np.ones(2), a), r"numpy\.add\(out=\) is not defined"),
     "np.asarray": (lambda a: np.asarray(a), r"say \.to_float\(\)"),
@@ -495,8 +497,6 @@ def test_results_past_the_largest_exponent_are_infinite_or_zero():
     ("parts", "error", "match"),
     [
         ((1.0, "a"), TypeError, "exponent must be an array of numbers, got 'a'"),
-        ((1.0, np.inf), ValueError, "exponent must be integers, got inf"),
-        ((1.0, -np.inf), ValueError, "exponent must be integers, got -inf"),
         ((1.0, np.nan), ValueError, "exponent must be integers, got nan"),
         ((1.0, 0.5), ValueError, "exponent must be integers, got 0.5"),
         ((1.0, 1j), TypeError, "exponent must be .*, got complex128"),
@@ -517,6 +517,13 @@ def test_wrong_parts(parts, error, match):
 
 def test_the_exponent_of_what_has_none_is_ignored():
     assert Scaled([0.0, np.inf, np.nan], [np.inf, np.inf, np.nan]).exponent.tolist() == [0, 0, 0]
+
+
+def test_an_infinite_exponent_makes_infinity_or_zero():
+    found = Scaled([-1.0, 1.0, 0.0], [np.inf, -np.inf, np.inf])
+    assert repr(found) == "[-inf, 0.000e+00, 0.000e+00]"
+    assert found.exponent.tolist() == [0, 0, 0]
+    assert repr(Scaled(1, np.inf)) == "inf"
 
 
 def test_an_exponent_may_be_a_long_integer():
