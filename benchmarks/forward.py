@@ -106,7 +106,7 @@ class ForwardMemory(Benchmark):
 
     def setup(self, steps, keep):
         self.net, self.x = neuron("float32"), normal(64, 1, dtype="float32").repeat(steps, axis=1)
-        fastrnn.forward(self.net, self.x[:64, :1], keep=keep)
+        fastrnn.forward(self.net, self.x[:, :1], keep=keep)
 
     @named("Forward pass: peak memory")
     def peakmem_forward(self, steps, keep):
