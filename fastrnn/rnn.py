@@ -60,7 +60,8 @@ class RNN:
     Notes
     -----
     Python numbers take the float type of the arrays they meet, as in NumPy; integer arrays are
-    float64. A layer in the sense of Elman, "Finding structure in time", Cognitive Science 14
+    float64. Weights are read-only, in copies and unpickled nets too; `dataclasses.replace` makes a
+    net with other ones. A layer in the sense of Elman, "Finding structure in time", Cognitive Science 14
     (1990), section 2.
 
     Examples
@@ -73,6 +74,9 @@ class RNN:
     RNN(a bank of 1000 scalar neurons, activation='relu')
     >>> fastrnn.RNN(w1=np.ones((8, 2)), w2=np.eye(8), w3=np.ones((1, 8)))
     RNN(a layer of 8 hidden units, 2 inputs, 1 output, activation='tanh')
+    >>> from dataclasses import replace
+    >>> float(replace(fastrnn.RNN(w1=1.0, w2=0.9), w2=0.7).w2)
+    0.7
     """
 
     w1: FloatArray
