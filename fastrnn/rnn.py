@@ -61,8 +61,8 @@ class RNN:
     -----
     Python numbers take the float type of the arrays they meet, as in NumPy; integer arrays are
     float64. Weights are read-only, in copies and unpickled nets too; `dataclasses.replace` makes a
-    net with other ones. A layer in the sense of Elman, "Finding structure in time", Cognitive Science 14
-    (1990), section 2.
+    net with other ones. A layer in the sense of Elman, "Finding structure in time", Cognitive
+    Science 14 (1990), section 2.
 
     Examples
     --------
