@@ -8,8 +8,7 @@ the caller sees those that net and x have.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,13 +44,23 @@ class Sequences:
     lengths: NDArray[np.int64]
     absent: frozenset[str]
     """Axes that the caller does not see."""
+    _sizes: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        batch_size, steps, inputs = self.x.shape
+        # Not cached_property, whose lock on Python 3.11 a fork may leave held in the child.
+        sizes = {
+            "K": self.net.bank_size, "B": batch_size, "T": steps, "F": inputs, "X": inputs,
+            "H": self.net.hidden_size, "O": self.net.output_size,
+        }  # fmt: skip
+        object.__setattr__(self, "_sizes", sizes)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Float type of the whole computation."""
         return self.x.dtype
 
-    @cached_property
+    @property
     def weights(self) -> Weights:
         """All weights, in that type."""
         return self.net._kernel_weights(self.dtype)
@@ -70,14 +79,6 @@ class Sequences:
     def predictions(self) -> int:
         """Number of predictions of one net within the sequences' lengths."""
         return int(self.lengths.sum()) * self.net.output_size
-
-    @cached_property
-    def _sizes(self) -> dict[str, int]:
-        batch_size, steps, inputs = self.x.shape
-        return {
-            "K": self.net.bank_size, "B": batch_size, "T": steps, "F": inputs, "X": inputs,
-            "H": self.net.hidden_size, "O": self.net.output_size,
-        }  # fmt: skip
 
     def size(self, axes: str) -> tuple[int, ...]:
         """Sizes of the named axes."""
