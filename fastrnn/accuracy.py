@@ -57,9 +57,11 @@ def measure(points: int = 1_000_000) -> list[Accuracy]:
         z = _points(points, dtype)
         for activation in ACTIVATIONS:
             net = RNN(z.dtype.type(1), z.dtype.type(0), activation=activation)
-            column = z[:, None]
-            values = forward(net, column, keep="last")
-            slopes = backward(net, column, np.ones_like(column), per_sequence=True, wrt="b").b
+            # Many sequences of one step each: a state of each says that they are meant so.
+            column, h0 = z[:, None], np.zeros_like(z)
+            values = forward(net, column, h0=h0, keep="last")
+            upstream = np.ones_like(column)
+            slopes = backward(net, column, upstream, h0=h0, per_sequence=True, wrt="b").b
             with np.errstate(under="ignore"):
                 exact = z.astype(wide)
                 rows.append(_errors(activation, z, values, activate(activation, exact)))

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn.activations import activate, derivative, derivative_scaled
-from fastrnn.checks import FloatArray, choice, float_array, wanted_fields
+from fastrnn.checks import FloatArray, choice, sequence_array, wanted_fields
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.exponents import (
     Estimate,
@@ -76,7 +76,7 @@ def backward(
 ) -> Gradient:
     """Back-propagation through time of the upstream gradient ``dh``."""
     wanted = wanted_fields(wrt, ("w1", "w2", "b", "x", "h0"))
-    upstream = float_array("dh", dh)
+    upstream = sequence_array("dh", dh)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
     arrays = _back_propagate(job, *split_upstream(job, upstream))
     return collect(job, _sum_batch(arrays, per_sequence), wanted, per_sequence)
@@ -95,7 +95,7 @@ def loss_and_grad(
 ) -> tuple[FloatArray, Gradient]:
     """Mean squared error of the predictions, and its gradients."""
     choice("loss", loss, ("mse",))
-    target = float_array("y", y)
+    target = sequence_array("y", y)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(target,))
     weights = job.weight_names
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn.checks import FloatArray, cast, choice, float_array, require_finite, require_shape
 from fastrnn.kernels import ACTIVATIONS
+from fastrnn.keywords import suggests_keywords
 
 
 class Weights(NamedTuple):
@@ -58,8 +60,9 @@ class RNN:
     Notes
     -----
     Python numbers take the float type of the arrays they meet, as in NumPy; integer arrays are
-    float64. A layer in the sense of Elman, "Finding structure in time", Cognitive Science 14
-    (1990), section 2.
+    float64. Weights are read-only, in copies and unpickled nets too; `dataclasses.replace` makes a
+    net with other ones. A layer in the sense of Elman, "Finding structure in time", Cognitive
+    Science 14 (1990), section 2.
 
     Examples
     --------
@@ -71,6 +74,9 @@ class RNN:
     RNN(a bank of 1000 scalar neurons, activation='relu')
     >>> fastrnn.RNN(w1=np.ones((8, 2)), w2=np.eye(8), w3=np.ones((1, 8)))
     RNN(a layer of 8 hidden units, 2 inputs, 1 output, activation='tanh')
+    >>> from dataclasses import replace
+    >>> float(replace(fastrnn.RNN(w1=1.0, w2=0.9), w2=0.7).w2)
+    0.7
     """
 
     w1: FloatArray
@@ -79,11 +85,12 @@ class RNN:
     activation: str
     w3: FloatArray | None
     b3: FloatArray | None
-    dtype: np.dtype[Any] | None
+    dtype: np.dtype[Any] | None = field(init=False)
     """Float type of the weights; None where all are Python numbers, which take that of x."""
-    _weights: dict[np.dtype[Any], Weights]
+    _weights: dict[np.dtype[Any], Weights] = field(init=False)
     """In the form that computation uses, by float type, as far as they have been asked for."""
 
+    @suggests_keywords
     def __init__(
         self,
         w1: ArrayLike,
@@ -95,7 +102,9 @@ class RNN:
         b3: ArrayLike | None = None,
     ) -> None:
         if w3 is None and b3 is not None:
-            raise ValueError("b3 must come with w3: there is no read-out without its weight")
+            raise ValueError(
+                "b3 must come with w3: there is no read-out without its weight, and b3=None then"
+            )
         given = {"w1": w1, "w2": w2, "b": b}
         if w3 is not None:
             given |= {"w3": w3, "b3": 0.0 if b3 is None else b3}
@@ -104,8 +113,7 @@ class RNN:
         dtype = np.result_type(*typed) if typed else None
         for name, array in arrays.items():
             require_finite(name, array)
-            own = array if dtype is None else cast(name, array, dtype)
-            own = own.copy()
+            own = _PythonNumber.array(array) if dtype is None else cast(name, array, dtype).copy()
             own.flags.writeable = False
             object.__setattr__(self, name, own)
         if w3 is None:
@@ -115,6 +123,13 @@ class RNN:
         object.__setattr__(self, "_weights", {})
         object.__setattr__(self, "activation", choice("activation", activation, tuple(ACTIVATIONS)))
         self._check_shapes()
+
+    def __reduce__(self) -> Any:
+        """Copies and pickles are made anew of the weights: read-only, and with no cache."""
+        given = {name: getattr(self, name) for name in self.weight_names}
+        if self.dtype is None:
+            given = {name: weight.item() for name, weight in given.items()}
+        return partial(type(self), activation=self.activation, **given), ()
 
     def __repr__(self) -> str:
         if self.is_neuron:
@@ -173,10 +188,20 @@ class RNN:
         return ("w1", "w2", "b", "w3", "b3") if self.has_readout else ("w1", "w2", "b")
 
     def weights(self, dtype: np.dtype[Any]) -> Weights:
-        """All weights as contiguous arrays of ``dtype`` with every axis; see `Weights`.
+        """All weights as contiguous read-only arrays of ``dtype`` with every axis; see `Weights`.
 
         A bias of 0 is carried as -0.0, which leaves every sum as it is, a sum of -0.0 too. The
         missing read-out of a neuron is 1 h + 0; that of a layer has no rows.
+        """
+        views = [weight.view() for weight in self._kernel_weights(dtype)]
+        for view in views:
+            view.flags.writeable = False
+        return Weights(*views)
+
+    def _kernel_weights(self, dtype: np.dtype[Any]) -> Weights:
+        """The arrays behind `weights`, never to be written to.
+
+        Numba compiles a kernel once more for arrays that are read-only: seconds each.
         """
         if dtype not in self._weights:
             self._weights[dtype] = self._in_full(dtype)
@@ -242,14 +267,18 @@ class RNN:
                 options.append((f"({k}{meaning})", (*bank, *shape)))
             require_shape(name, array, *options)
 
-        inputs = self.w1.shape[-1] if self.w1.ndim else 1
+        # Without an axis of inputs there is one input.
+        one = self.w1.ndim < 2 or (self.is_bank and self.w1.shape == (*bank, h))
+        inputs = 1 if one else _size_beside(h, self.w1.shape[-2], self.w1.shape[-1])
         if inputs == 0:
             raise ValueError(f"w1 must have at least one input, got shape {self.w1.shape}")
         check("w1", self.w1, "hidden_size, input_size", h, inputs)
         if self.b.ndim:
             check("b", self.b, "hidden_size", h)
         if self.w3 is not None and self.b3 is not None:
-            outputs = self.w3.shape[-2] if self.w3.ndim > 1 else 1
+            outputs = 1
+            if self.w3.ndim > 1:
+                outputs = _size_beside(h, self.w3.shape[-1], self.w3.shape[-2])
             if outputs == 0:
                 raise ValueError(f"w3 must have at least one output, got shape {self.w3.shape}")
             check("w3", self.w3, "output_size, hidden_size", outputs, h)
@@ -257,8 +286,27 @@ class RNN:
                 check("b3", self.b3, "output_size", outputs)
 
 
+class _PythonNumber(bytes):
+    """Memory of a weight that came as a Python number.
+
+    The array is known by it when a net is made of another's weights, as `dataclasses.replace` does:
+    such a weight still takes the float type of what it meets.
+    """
+
+    @classmethod
+    def array(cls, number: FloatArray) -> FloatArray:
+        return np.ndarray((), np.float64, cls(number.tobytes()))
+
+
 def _is_python_number(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return isinstance(value.base, _PythonNumber)
     return isinstance(value, numbers.Real) and not isinstance(value, np.generic)
+
+
+def _size_beside(h: int, hidden: int, other: int) -> int:
+    """The size of a weight's other axis, also where its axes are in the wrong order."""
+    return hidden if hidden != h and other == h else other
 
 
 def _count(number: int, thing: str) -> str:

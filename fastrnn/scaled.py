@@ -2,45 +2,71 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Context, Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-LN_2 = math.log(2.0)
-LOG10_2 = math.log10(2.0)
-LOG10_2_DIGITS = Decimal(
-    "0.30102999566398119521373889472449302676818988146210854131042746112710818927442450948692725"
-)
-# Past this many binades a float64 is 0 or inf whatever its mantissa.
-FLOAT_BINADES = 2200.0
+from fastrnn import scaled_parts
+from fastrnn.checks import FLOATS, float_array
+from fastrnn.scaled_array import WEAK, PairArray
+from fastrnn.scaled_parts import LN_2, LOG10_2, Axis, Pair
+from fastrnn.scaled_text import decimal_text
+
+Result = TypeVar("Result")
+
+# Integers of Python up to so many bits are floats.
+INTEGER_BITS = 1000
+
+
+def _operator(method: Callable[[Any, Any], Result]) -> Callable[[Any, Any], Result]:
+    """Make the other side of an operator Scaled; what holds no numbers is left to Python."""
+
+    @functools.wraps(method)
+    def operate(self: Scaled, other: object) -> Any:
+        try:
+            right = Scaled._from(other, self.dtype)
+        except TypeError:
+            return NotImplemented
+        return method(self, right)
+
+    return operate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scaled:
+class Scaled(PairArray):
     """An array of numbers mantissa * 2**exponent, of any magnitude up to 2**(1e300).
 
     Zero has mantissa 0: its sign is 0 and its logarithm -inf, as in `numpy.linalg.slogdet`, and
     so it is told apart from what is merely tiny. inf and NaN are mantissas too.
 
+    It is used as a NumPy array is: operators, indices, broadcasting, reductions and many of
+    NumPy's functions (``np.sum``, ``np.sqrt``, ``np.where``, ``np.concatenate`` ...) work on it,
+    and round to the type of the mantissa. Others, as ``np.sin``, raise TypeError; say
+    ``.to_float()`` and accept 0 and inf. The parts are read-only.
+
     Parameters
     ----------
     mantissa : array_like of float32 or float64
         Normalised on entry to an absolute value in [1, 2).
-    exponent : array_like, same shape, default 0
-        Integers, kept as float64.
+    exponent : array_like, default 0
+        Integers, kept as float64; broadcast against the mantissa. inf and -inf make inf and 0.
 
     Raises
     ------
     TypeError
-        If handed to NumPy as an array: say ``.to_float()`` and accept 0 and inf.
+        If a part is neither float32, float64 nor integer, or is a masked array.
+    ValueError
+        If the exponent of a finite number is not an integer, or shapes do not fit.
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastrnn import Scaled
     >>> tiny = Scaled(1.5, -180_000)
     >>> tiny
@@ -51,50 +77,32 @@ class Scaled:
     True
     >>> float((tiny * tiny).log10())
     -108370.4...
+    >>> np.sqrt(np.mean(Scaled([1.0, 2.0], [3000, 5000])))
+    3.758e+752
     """
 
     mantissa: NDArray[Any]
     exponent: NDArray[np.float64]
 
-    # Makes NumPy leave `array * scaled` to Scaled.
-    __array_ufunc__ = None
-
     def __init__(self, mantissa: ArrayLike, exponent: ArrayLike = 0.0) -> None:
-        value = np.asarray(mantissa)
-        if value.dtype.kind not in "biuf":
-            raise TypeError(f"mantissa must be real numbers, got {value.dtype}")
-        if value.dtype not in (np.float32, np.float64):
-            value = value.astype(np.float64)
-        finite = np.isfinite(value)
-        wrong = np.asarray(exponent) != np.rint(exponent)
-        if wrong.any() and (wrong & finite).any():
-            bad = np.broadcast_to(exponent, value.shape)[wrong & finite].flat[0]
-            raise ValueError(f"exponent must be integers, got {bad}")
-        fraction, shift = np.frexp(value)
-        exact = finite & (value != 0)
-        power = np.where(exact, np.asarray(exponent, np.float64) + (shift - 1), 0.0)
-        normal = np.asarray(np.where(exact, 2 * fraction, value))
-        self._set(normal, np.broadcast_to(power, value.shape))
+        lead, shift = _short(mantissa)
+        own, beyond = _short(exponent)
+        if beyond:
+            raise ValueError(f"exponent must be within 2**{INTEGER_BITS}")
+        value = float_array("mantissa", lead)
+        power = float_array("exponent", own).astype(np.float64, copy=False) + shift
+        if power.ndim and power.shape != value.shape:
+            try:
+                value, power = np.broadcast_arrays(value, power)
+            except ValueError:
+                raise ValueError(
+                    f"exponent must broadcast with the mantissa's shape {value.shape}, got "
+                    f"{power.shape}"
+                ) from None
+        self._set(*_checked(value, power))
 
-    def _set(self, mantissa: NDArray[Any], exponent: NDArray[np.float64]) -> None:
-        mantissa.flags.writeable = False
-        object.__setattr__(self, "mantissa", mantissa)
-        object.__setattr__(self, "exponent", exponent)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the array."""
-        return self.mantissa.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.mantissa.ndim
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Float type of the mantissa."""
-        return self.mantissa.dtype
+    def __reduce__(self) -> Any:
+        return already_normal, self._parts
 
     @property
     def sign(self) -> Any:
@@ -103,82 +111,115 @@ class Scaled:
 
     def log(self) -> Any:
         """Natural logarithm of the absolute value, in float64; -inf for zero."""
-        return self._log(np.log, LN_2)
+        return scaled_parts.logarithm(self._parts, np.log, LN_2)
+
+    def log2(self) -> Any:
+        """Binary logarithm of the absolute value, in float64; -inf for zero."""
+        return scaled_parts.logarithm(self._parts, np.log2, 1.0)
 
     def log10(self) -> Any:
         """Decimal logarithm of the absolute value, in float64; -inf for zero."""
-        return self._log(np.log10, LOG10_2)
+        return scaled_parts.logarithm(self._parts, np.log10, LOG10_2)
 
     def to_float(self) -> Any:
         """The nearest floats; 0 or inf where the range of the type ends."""
-        binades = np.clip(self.exponent, -FLOAT_BINADES, FLOAT_BINADES).astype(np.int32)
-        with np.errstate(over="ignore", under="ignore"):
-            return np.ldexp(self.mantissa, binades)
+        return scaled_parts.floats(self._parts)
 
     def astype(self, dtype: DTypeLike) -> Scaled:
         """With the mantissa rounded to another float type."""
-        same = self.dtype == dtype
-        return self if same else Scaled(self.mantissa.astype(dtype), self.exponent)
+        wanted = np.dtype(dtype)
+        if wanted not in FLOATS:
+            raise TypeError(f"dtype must be float32 or float64, got {wanted}")
+        if wanted == self.dtype:
+            return self
+        return Scaled._of(scaled_parts.normal(self.mantissa.astype(wanted), self.exponent))
 
-    def reshape(self, *shape: int) -> Scaled:
-        """The same numbers in another shape."""
-        return already_normal(self.mantissa.reshape(shape), self.exponent.reshape(shape))
-
-    def sum(self, axis: int | tuple[int, ...] | None = None) -> Scaled:
+    def sum(self, axis: Axis = None, *, keepdims: bool = False) -> Scaled:
         """Sum over ``axis`` (all axes by default), aligned to the largest exponent."""
-        top = np.max(_exponent_of_nonzero(self), axis=axis, keepdims=True, initial=-np.inf)
-        top = np.where(np.isfinite(top), top, 0.0)
-        total = np.asarray(Scaled(self.mantissa, self.exponent - top).to_float().sum(axis=axis))
-        return Scaled(total, top.reshape(total.shape))
+        return Scaled._of(scaled_parts.total(self._parts, axis, keepdims))
 
-    def prod(self, axis: int | None = None) -> Scaled:
+    def mean(self, axis: Axis = None, *, keepdims: bool = False) -> Scaled:
+        """Mean over ``axis`` (all axes by default); NaN where there is nothing."""
+        total = self.sum(axis, keepdims=keepdims)
+        return total / (self.size // max(1, total.size))
+
+    def prod(self, axis: Axis = None, *, keepdims: bool = False) -> Scaled:
         """Product over ``axis`` (all axes by default)."""
-        return self._fold(axis, lambda a, b: a * b, Scaled(np.ones(1, self.dtype)))
+        one = Scaled(np.ones((), self.dtype))
+        return self._fold(axis, keepdims, lambda a, b: a * b, one)
 
-    def max(self, axis: int | None = None) -> Scaled:
+    def max(self, axis: Axis = None, *, keepdims: bool = False) -> Scaled:
         """The largest over ``axis`` (all axes by default); NaN where there is one."""
-        return self._fold(axis, lambda a, b: _where(_less(a, b) | np.isnan(b.mantissa), b, a))
+        return self._fold(axis, keepdims, Scaled.maximum)
 
-    def min(self, axis: int | None = None) -> Scaled:
+    def min(self, axis: Axis = None, *, keepdims: bool = False) -> Scaled:
         """The smallest over ``axis`` (all axes by default); NaN where there is one."""
-        return self._fold(axis, lambda a, b: _where(_less(b, a) | np.isnan(b.mantissa), b, a))
+        return self._fold(axis, keepdims, Scaled.minimum)
 
     def _fold(
-        self, axis: int | None, combine: Callable[[Scaled, Scaled], Scaled], empty: Any = None
+        self,
+        axis: Axis,
+        keepdims: bool,
+        combine: Callable[[Scaled, Scaled], Scaled],
+        empty: Scaled | None = None,
     ) -> Scaled:
-        """Halves of an axis combined until one is left."""
-        parts = self.mantissa, np.broadcast_to(self.exponent, self.shape)
-        if axis is None:
-            parts, axis = (parts[0].ravel(), parts[1].ravel()), 0
-        left = already_normal(*(np.moveaxis(part, axis, 0) for part in parts))
+        """Halves of the numbers along some axes combined until one is left."""
+        axes = normalize_axis_tuple(range(self.ndim) if axis is None else axis, self.ndim)
+        front = self._moved(np.moveaxis, axes, range(len(axes)))
+        shape = front.shape[len(axes) :]
+        left = front.reshape(math.prod(front.shape[: len(axes)]), *shape)
         if len(left) == 0:
             if empty is None:
                 raise ValueError("an empty Scaled array has no largest or smallest number")
-            return Scaled(np.broadcast_to(empty.mantissa[0], left.shape[1:]))
+            left = empty._moved(np.broadcast_to, (1, *shape))
         while len(left) > 1:
             half = len(left) // 2
             pairs = combine(left[:half], left[half : 2 * half])
-            odd = left[2 * half :]
-            left = already_normal(
-                np.concatenate([pairs.mantissa, odd.mantissa]),
-                np.concatenate([pairs.exponent, odd.exponent]),
-            )
-        return left[0]
+            left = Scaled._join(np.concatenate, [pairs, left[2 * half :]])
+        return left[0]._moved(np.expand_dims, tuple(sorted(axes))) if keepdims else left[0]
 
-    def __add__(self, other: Scaled | ArrayLike) -> Scaled:
-        other = _scaled(other, self.dtype)
-        top = np.maximum(_exponent_of_nonzero(self), _exponent_of_nonzero(other))
-        top = np.where(np.isfinite(top), top, 0.0)
-        aligned = (Scaled(term.mantissa, term.exponent - top).to_float() for term in (self, other))
-        return Scaled(sum(aligned), top)
+    def argmax(self, axis: int | None = None) -> Any:
+        """Index of the first of the largest over ``axis`` (of all by default), or of NaN."""
+        found = self == self.max(axis, keepdims=True)
+        return np.argmax(found | np.isnan(self.mantissa), axis=axis)
 
-    __radd__ = __add__
+    def argmin(self, axis: int | None = None) -> Any:
+        """Index of the first of the smallest over ``axis`` (of all by default), or of NaN."""
+        found = self == self.min(axis, keepdims=True)
+        return np.argmax(found | np.isnan(self.mantissa), axis=axis)
 
-    def __sub__(self, other: Scaled | ArrayLike) -> Scaled:
-        return self + -_scaled(other, self.dtype)
+    def argsort(self, axis: int | None = -1) -> NDArray[np.intp]:
+        """Indices that sort along ``axis`` (all numbers if None); NaN comes last."""
+        own, axis = (self.ravel(), 0) if axis is None else (self, axis)
+        return scaled_parts.order(own._parts, axis)
 
-    def __rsub__(self, other: ArrayLike) -> Scaled:
-        return -self + other
+    def sort(self, axis: int | None = -1) -> Scaled:
+        """A new array, sorted along ``axis`` (all numbers if None); NaN comes last."""
+        own, axis = (self.ravel(), 0) if axis is None else (self, axis)
+        return own._moved(np.take_along_axis, own.argsort(axis), axis)
+
+    def maximum(self, other: Scaled | ArrayLike) -> Scaled:
+        """The larger of each pair; NaN where one is NaN."""
+        right = Scaled._from(other, self.dtype)
+        return Scaled._join(np.where, (self < right) | np.isnan(right.mantissa), right, self)
+
+    def minimum(self, other: Scaled | ArrayLike) -> Scaled:
+        """The smaller of each pair; NaN where one is NaN."""
+        right = Scaled._from(other, self.dtype)
+        return Scaled._join(np.where, (right < self) | np.isnan(right.mantissa), right, self)
+
+    def sqrt(self) -> Scaled:
+        """Square root; NaN of what is below 0."""
+        return Scaled._of(scaled_parts.sqrt(self._parts))
+
+    def __pow__(self, power: Any) -> Scaled:
+        """Some units of the last place are lost; of powers p past 512, some p of them."""
+        p = float_array("power", power)
+        dtype = self.dtype if type(power) in WEAK else np.result_type(self.dtype, p.dtype)
+        return Scaled._of(scaled_parts.power(self.astype(dtype)._parts, p))
+
+    def __rpow__(self, base: Any) -> Scaled:
+        raise TypeError("a power must be a float, got Scaled: say .to_float()")
 
     def __abs__(self) -> Scaled:
         return already_normal(np.abs(self.mantissa), self.exponent)
@@ -186,142 +227,108 @@ class Scaled:
     def __neg__(self) -> Scaled:
         return already_normal(-self.mantissa, self.exponent)
 
-    def __mul__(self, other: Scaled | ArrayLike) -> Scaled:
-        other = _scaled(other, self.dtype)
-        return Scaled(self.mantissa * other.mantissa, self.exponent + other.exponent)
+    def __pos__(self) -> Scaled:
+        return self
 
+    @_operator
+    def __add__(self, other: Any) -> Scaled:
+        return Scaled._of(scaled_parts.add(self._parts, other._parts))
+
+    @_operator
+    def __sub__(self, other: Any) -> Scaled:
+        return Scaled._of(scaled_parts.add(self._parts, (-other)._parts))
+
+    @_operator
+    def __rsub__(self, other: Any) -> Scaled:
+        return Scaled._of(scaled_parts.add(other._parts, (-self)._parts))
+
+    @_operator
+    def __mul__(self, other: Any) -> Scaled:
+        return Scaled._of(scaled_parts.multiply(self._parts, other._parts))
+
+    @_operator
+    def __truediv__(self, other: Any) -> Scaled:
+        return Scaled._of(scaled_parts.divide(self._parts, other._parts))
+
+    @_operator
+    def __rtruediv__(self, other: Any) -> Scaled:
+        return Scaled._of(scaled_parts.divide(other._parts, self._parts))
+
+    __radd__ = __add__
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Scaled | ArrayLike) -> Scaled:
-        other = _scaled(other, self.dtype)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return Scaled(self.mantissa / other.mantissa, self.exponent - other.exponent)
-
-    def __rtruediv__(self, other: ArrayLike) -> Scaled:
-        return _scaled(other, self.dtype) / self
-
-    def __eq__(self, other: object) -> Any:
-        other = _scaled(other)
+    @_operator
+    def __eq__(self, other: Any) -> Any:
         return (self.mantissa == other.mantissa) & (self.exponent == other.exponent)
 
-    def __ne__(self, other: object) -> Any:
+    @_operator
+    def __ne__(self, other: Any) -> Any:
         return ~(self == other)
 
-    def __lt__(self, other: Scaled | ArrayLike) -> Any:
-        return _less(self, _scaled(other))
+    @_operator
+    def __lt__(self, other: Any) -> Any:
+        return scaled_parts.less(self._parts, other._parts)
 
-    def __gt__(self, other: Scaled | ArrayLike) -> Any:
-        return _less(_scaled(other), self)
+    @_operator
+    def __gt__(self, other: Any) -> Any:
+        return other < self
 
-    def __le__(self, other: Scaled | ArrayLike) -> Any:
+    @_operator
+    def __le__(self, other: Any) -> Any:
         return (self < other) | (self == other)
 
-    def __ge__(self, other: Scaled | ArrayLike) -> Any:
-        return (self > other) | (self == other)
+    @_operator
+    def __ge__(self, other: Any) -> Any:
+        return (other < self) | (self == other)
 
     __hash__ = None  # type: ignore[assignment]  # equality is elementwise
-
-    def __getitem__(self, key: Any) -> Scaled:
-        return already_normal(self.mantissa[key], self.exponent[key])
-
-    def __iter__(self) -> Iterator[Scaled]:
-        return (self[i] for i in range(len(self)))
-
-    def __len__(self) -> int:
-        return len(self.mantissa)
 
     def __bool__(self) -> bool:
         return bool(self.mantissa)
 
     def __float__(self) -> float:
+        if self.ndim:
+            raise TypeError(f"only a single Scaled number is a float, got shape {self.shape}")
         return float(self.to_float())
-
-    def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
-        raise TypeError(
-            "Scaled numbers may lie outside the range of floats: say .to_float() for the nearest "
-            "floats, or .log10() and .sign"
-        )
 
     def __format__(self, spec: str) -> str:
         """A single number in scientific form; ``spec`` is that of a float, as ``.3e``."""
         if self.shape:
             raise TypeError(f"only a single Scaled number can be formatted, got {self.shape}")
-        return _decimal(float(self.mantissa), float(self.exponent), spec or ".3e")
+        return decimal_text(float(self.mantissa), float(self.exponent), spec or ".3e")
 
     def __repr__(self) -> str:
         def text(index: Any) -> str:
-            return _decimal(self.mantissa.flat[index], self.exponent.flat[index], ".3e")
+            return decimal_text(self.mantissa.flat[index], self.exponent.flat[index], ".3e")
 
         # NumPy lays out the indices; only those it shows are turned into text.
         indices = np.arange(self.mantissa.size).reshape(self.shape)
         return np.array2string(indices, separator=", ", formatter={"int": text})
 
-    def _log(self, log: np.ufunc, log_2: float) -> Any:
-        with np.errstate(divide="ignore"):
-            return log(np.abs(self.mantissa), dtype=np.float64) + self.exponent * log_2
-
 
 def already_normal(mantissa: ArrayLike, exponent: ArrayLike) -> Scaled:
-    """As `Scaled`, of a float array normalised as that says: neither looked at nor copied."""
-    result = object.__new__(Scaled)
-    result._set(np.asarray(mantissa), np.asarray(exponent))
-    return result
-
-
-def _scaled(value: Any, dtype: DTypeLike | None = None) -> Scaled:
-    """As Scaled; Python numbers take the type of what they meet, as in NumPy."""
-    if isinstance(value, Scaled):
-        return value
-    found = Scaled(value)
-    return found.astype(dtype) if dtype is not None and type(value) in (int, float) else found
-
-
-def _where(mask: NDArray[np.bool_], a: Scaled, b: Scaled) -> Scaled:
-    return already_normal(
-        np.where(mask, a.mantissa, b.mantissa), np.where(mask, a.exponent, b.exponent)
-    )
-
-
-def _exponent_of_nonzero(value: Scaled) -> NDArray[np.float64]:
-    """Exponents, -inf of zero."""
-    return np.where(value.mantissa == 0, -np.inf, value.exponent)
-
-
-def _less(a: Scaled, b: Scaled) -> Any:
-    """a < b: by sign, then by exponent, then by mantissa."""
-    exponent_a = np.where(np.isinf(a.mantissa), np.inf, a.exponent)
-    exponent_b = np.where(np.isinf(b.mantissa), np.inf, b.exponent)
-    same = exponent_a == exponent_b
-    sign = np.sign(a.mantissa)
-    nearer = (exponent_a < exponent_b) | (same & (abs(a.mantissa) < abs(b.mantissa)))
-    farther = (exponent_a > exponent_b) | (same & (abs(a.mantissa) > abs(b.mantissa)))
-    within = np.where(sign > 0, nearer, farther & (sign < 0))
-    return np.where(sign == np.sign(b.mantissa), within, sign < np.sign(b.mantissa))
-
-
-def _decimal(mantissa: float, exponent: float, spec: str) -> str:
-    """mantissa * 2**exponent in decimal scientific form, its digits exact at any exponent."""
-    if mantissa == 0.0 or not math.isfinite(mantissa):
-        return format(mantissa, spec)
-    digits = Context(prec=len(str(int(abs(exponent)))) + 25)
-    if digits.prec > len(LOG10_2_DIGITS.as_tuple().digits):
-        # log10(2) is known to 87 digits here; past that the exponent says it all.
-        return f"{'-' if mantissa < 0 else ''}2**{exponent:.6g}"
-    log10 = digits.multiply(Decimal(exponent), LOG10_2_DIGITS)
-    power = math.floor(log10)
-    lead = mantissa * 10.0 ** float(digits.subtract(log10, Decimal(power)))
-    text, _, shift = format(lead, spec).partition("e")
-    if not shift:
-        raise ValueError(f"a Scaled number is formatted with an 'e' format, got {spec!r}")
-    return f"{text}e{power + int(shift):+03d}"
+    """A Scaled array of parts that are normal: neither looked at nor copied."""
+    return Scaled._of((np.asarray(mantissa), np.asarray(exponent)))
 
 
 def exp(u: ArrayLike) -> Scaled:
     """exp(u) at any u; -inf gives 0."""
-    u = np.asarray(u, np.float64)
-    finite = np.isfinite(u)
-    exponent = np.rint(np.where(finite, u, 0.0) / LN_2)
-    # From |u| = 2**52 on u no longer says where in its binade exp(u) lies.
-    rest = np.clip(np.where(finite, u, 0.0) - exponent * LN_2, -LN_2, LN_2)
-    with np.errstate(over="ignore"):
-        return Scaled(np.where(finite, np.exp(rest), np.exp(u)), exponent)
+    return Scaled._of(scaled_parts.exponential(np.asarray(u, np.float64)))
+
+
+def _short(value: Any) -> tuple[Any, int]:
+    """An integer of Python, of any length, as a float and a power of 2; others as they are."""
+    if type(value) is not int:
+        return value, 0
+    shift = max(0, value.bit_length() - INTEGER_BITS)
+    return float(value >> shift), shift
+
+
+def _checked(value: NDArray[Any], power: NDArray[np.float64]) -> Pair:
+    """Any parts in normal form; the exponents of finite numbers are integers."""
+    finite = np.isfinite(value)
+    wrong = power != np.rint(power)
+    if wrong.any() and (wrong & finite).any():
+        bad = np.broadcast_to(power, value.shape)[wrong & finite].flat[0]
+        raise ValueError(f"exponent must be integers, got {bad}")
+    return scaled_parts.normal(value, power)

@@ -7,20 +7,31 @@ the caller sees those that net and x have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.checks import FloatArray, float_array, require_finite, require_shape, sequence_lengths
+from fastrnn.checks import (
+    FloatArray,
+    float_array,
+    require_finite,
+    require_shape,
+    sequence_array,
+    sequence_lengths,
+)
 from fastrnn.rnn import RNN, Weights, require_net
 
 NAMES = {
     "K": "bank_size", "B": "batch_size", "T": "steps", "F": "input_size", "X": "input_size",
     "H": "hidden_size", "O": "output_size",
 }  # fmt: skip
+
+# More sequences a step than that, of fewer steps than these, look like a table taken on its side.
+MANY_SEQUENCES = 100
+FEW_STEPS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +44,26 @@ class Sequences:
     lengths: NDArray[np.int64]
     absent: frozenset[str]
     """Axes that the caller does not see."""
+    _sizes: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        batch_size, steps, inputs = self.x.shape
+        # Not cached_property, whose lock on Python 3.11 a fork may leave held in the child.
+        sizes = {
+            "K": self.net.bank_size, "B": batch_size, "T": steps, "F": inputs, "X": inputs,
+            "H": self.net.hidden_size, "O": self.net.output_size,
+        }  # fmt: skip
+        object.__setattr__(self, "_sizes", sizes)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Float type of the whole computation."""
         return self.x.dtype
 
-    @cached_property
+    @property
     def weights(self) -> Weights:
         """All weights, in that type."""
-        return self.net.weights(self.dtype)
+        return self.net._kernel_weights(self.dtype)
 
     @property
     def weight_names(self) -> tuple[str, ...]:
@@ -58,14 +79,6 @@ class Sequences:
     def predictions(self) -> int:
         """Number of predictions of one net within the sequences' lengths."""
         return int(self.lengths.sum()) * self.net.output_size
-
-    @cached_property
-    def _sizes(self) -> dict[str, int]:
-        batch_size, steps, inputs = self.x.shape
-        return {
-            "K": self.net.bank_size, "B": batch_size, "T": steps, "F": inputs, "X": inputs,
-            "H": self.net.hidden_size, "O": self.net.output_size,
-        }  # fmt: skip
 
     def size(self, axes: str) -> tuple[int, ...]:
         """Sizes of the named axes."""
@@ -94,7 +107,7 @@ class Sequences:
 
         A value without the bank axis is shared by all nets of the bank, as a stride-0 view.
         """
-        array = float_array(name, value)
+        array = sequence_array(name, value)
         own = array.shape == self.size(self.seen(axes))
         if not own:
             options = [self.named(axes)]
@@ -130,15 +143,22 @@ def sequences(
     h0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     others: tuple[FloatArray, ...] = (),
+    is_block: bool = False,
 ) -> Sequences:
-    """Check x, h0 and lengths against ``net``; ``others`` take part in the choice of type."""
+    """Check x, h0 and lengths against ``net``; ``others`` take part in the choice of type.
+
+    A block is a part of longer sequences, and may be as short as it likes.
+    """
     require_net(net)
-    x = float_array("x", x)
+    x = sequence_array("x", x)
     start = None if h0 is None else float_array("h0", h0)
     arrays = [x, *others] if start is None else [x, start, *others]
     weight_type = [] if net.dtype is None else [net.dtype]
     dtype = np.result_type(*(array.dtype for array in arrays), *weight_type)
     absent = _absent_axes(net, x)
+    # Whoever gives a state or a length for each sequence knows which axis is which.
+    if start is None and lengths is None and not is_block:
+        _warn_if_on_its_side(x)
     if "B" in absent:
         x = x[None]
     if "X" in absent:
@@ -152,9 +172,32 @@ def sequences(
     )
     state = np.zeros(result.size("KBH"), dtype)
     if start is not None:
-        state[...] = result.full("h0", start, "KBH")
+        state[...] = result.full("h0", _with_seen_axes(result, start), "KBH")
     object.__setattr__(result, "h0", state)
     return result
+
+
+def _with_seen_axes(job: Sequences, h0: FloatArray) -> FloatArray:
+    """h0 with the axes the caller sees, where it has others of length 1, or lacks such."""
+    for axes in ("KBH", "BH"):
+        shape = job.size(job.seen(axes))
+        if [size for size in h0.shape if size != 1] == [size for size in shape if size != 1]:
+            return h0.reshape(shape)
+    return h0
+
+
+def _warn_if_on_its_side(x: FloatArray) -> None:
+    """Warn where x has far more sequences than steps, as a table (T, columns) taken for (B, T)."""
+    if x.ndim == 1 or not 0 < x.shape[1] < FEW_STEPS or x.shape[0] < MANY_SEQUENCES * x.shape[1]:
+        return
+    turned = "x.T" if x.ndim == 2 else "x.swapaxes(0, 1)"
+    warnings.warn(
+        f"x of shape {x.shape} is taken as {x.shape[0]} sequences of {x.shape[1]} steps, (B, T): "
+        f"if its first axis is time, pass {turned}; if not, lengths= or h0= says so",
+        UserWarning,
+        # The line that called the verb: past its wrapper, the verb, `sequences` and this.
+        stacklevel=5,
+    )
 
 
 def _absent_axes(net: RNN, x: FloatArray) -> frozenset[str]:
@@ -169,7 +212,11 @@ def _absent_axes(net: RNN, x: FloatArray) -> frozenset[str]:
         fits = fits or (x.ndim == 3 and x.shape[-1] == net.input_size)
     if not fits:
         what = "a scalar neuron" if net.is_neuron else "a layer"
-        raise ValueError(f"x must have shape {accepted} for {what}, got {x.shape}")
+        hint = ""
+        if x.ndim == 2 and not net.is_neuron and net.input_size in x.shape:
+            steps = x.size // net.input_size
+            hint = f"; a single sequence has the shape (1, {steps}, {net.input_size})"
+        raise ValueError(f"x must have shape {accepted} for {what}, got {x.shape}{hint}")
     return frozenset(
         ("" if net.is_bank else "K")
         + ("B" if x.ndim == 1 else "")

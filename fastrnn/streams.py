@@ -101,7 +101,7 @@ def _end(
             raise ValueError(
                 f"x must give blocks of the same sequences, {first} in the first, got {rows}"
             )
-        job = sequences(net, block, h0=state, others=others)
+        job = sequences(net, block, h0=state, others=others, is_block=True)
         state = job.visible(engine.forward(job, keep=False, workers=workers)[1], "KBH")
     if first is None:
         raise ValueError("x must give at least one block, got an empty iterator")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastrnn.checks import FloatArray, float_array
+from fastrnn.checks import FloatArray, sequence_array
 from fastrnn.rnn import RNN
 from fastrnn.sequences import Sequences, sequences
 from fastrnn.verbs.loss_and_grad import loss_and_grad
@@ -64,7 +64,7 @@ def gradcheck(
     >>> sorted(errors), max(errors.values()) < 1e-12
     (['b', 'w1', 'w2'], True)
     """
-    x = float_array("x", x).astype(np.float64)
+    x = sequence_array("x", x).astype(np.float64)
     job = sequences(net, x, h0=h0, lengths=lengths)
     if y is None:
         y = job.visible(np.zeros(job.size("KBTO")), "KBTO")

@@ -223,3 +223,32 @@ def test_states_of_one_sequence_are_written_where_the_caller_wants_them():
     out = np.empty(30)
     assert fastrnn.forward(net, x, out=out) is out
     assert out.tobytes() == fastrnn.forward(net, x).tobytes()
+
+
+ONE = {
+    "neuron": (fastrnn.RNN(1.0, 0.5), [(), (1,), (1, 1)]),
+    "bank of one": (fastrnn.RNN(1.0, [0.5]), [(), (1,), (1, 1)]),
+    "layer of one": (fastrnn.RNN([[1.0]], [[0.5]]), [(), (1,), (1, 1)]),
+    "bank of one layer": (fastrnn.RNN(np.ones((4, 1)), np.eye(4)[None]), [(4,), (1, 4), (1, 1, 4)]),
+}
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_axes_of_length_1_in_h0_are_as_one_likes(kind):
+    net, shapes = ONE[kind]
+    for x in (np.ones(5), np.ones((1, 5))):
+        ends = {
+            fastrnn.forward(net, x, h0=np.full(shape, 0.25), keep="last").tobytes()
+            for shape in shapes
+        }
+        assert len(ends) == 1
+
+
+def test_h0_of_a_bank_over_one_sequence():
+    net, x = fastrnn.RNN(1.0, [0.1, 0.5, 0.9]), np.ones((1, 5))
+    h0 = np.array([0.1, 0.2, 0.3])
+    each = fastrnn.forward(net, x, h0=h0[:, None])
+    assert fastrnn.forward(net, x, h0=h0).tobytes() == each.tobytes()
+    # As many sequences as nets: without a bank axis it is shared, as documented.
+    shared = fastrnn.forward(net, np.ones((3, 5)), h0=h0)
+    assert shared.tobytes() == fastrnn.forward(net, np.ones((3, 5)), h0=[h0] * 3).tobytes()

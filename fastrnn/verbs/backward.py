@@ -8,13 +8,15 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastrnn import engine_scaled, mending
-from fastrnn.checks import float_array, wanted_fields
+from fastrnn.checks import flag, sequence_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled, split_upstream
+from fastrnn.keywords import suggests_keywords
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
 
+@suggests_keywords
 def backward(
     net: RNN,
     x: ArrayLike,
@@ -91,7 +93,8 @@ def backward(
     array([0.01, 0.1 , 1.  ])
     """
     wanted = wanted_fields(wrt, ("w1", "w2", "b", "x", "h0"))
-    upstream = float_array("dh", dh)
+    per_sequence, scaled = flag("per_sequence", per_sequence), flag("scaled", scaled)
+    upstream = sequence_array("dh", dh)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
     upstream, dlast = split_upstream(job, upstream)
     options: dict[str, Any] = {

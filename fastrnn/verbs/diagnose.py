@@ -7,11 +7,13 @@ from numpy.typing import ArrayLike
 from fastrnn import engine, engine_scaled, streams
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.growth import largest_exponent
+from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import sequences
 from fastrnn.streamed_diagnosis import streamed_diagnosis
 
 
+@suggests_keywords
 def diagnose(
     net: RNN,
     x: ArrayLike,

@@ -7,9 +7,11 @@ from numpy.typing import ArrayLike
 
 from fastrnn.checks import float_array, require_finite
 from fastrnn.equilibria import FixedPoints, fixed_points_of
+from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 
 
+@suggests_keywords
 def fixed_points(net: RNN, x: ArrayLike = 0.0) -> FixedPoints:
     r"""Fixed points of a scalar neuron under constant inputs, and their stability.
 

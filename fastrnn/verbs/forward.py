@@ -8,11 +8,13 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled, streams
-from fastrnn.checks import FloatArray, choice, output_array
+from fastrnn.checks import FloatArray, choice, flag, output_array
+from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import sequences
 
 
+@suggests_keywords
 def forward(
     net: RNN,
     x: ArrayLike | Iterator[ArrayLike],
@@ -33,7 +35,8 @@ def forward(
     net : RNN
         One net or a bank of K nets.
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
-        B sequences of T steps; any strides, never copied where it is a float array. With
+        B sequences of T steps; any strides, never copied where it is a float array. Each column
+        of a table (pandas, polars) is a sequence. With
         ``keep="last"`` also an iterator of such, blocks of time one after the other; a large
         `numpy.memmap` and a chunked array (Zarr, HDF5, Dask) are then read block by block.
     h0 : array_like, shape of the last state, with or without its bank axis, default 0
@@ -57,6 +60,11 @@ def forward(
         States, of the wider float type of net, x and h0. The axis K is there for a bank, B
         where x has it, H for a layer. States past a sequence's length are 0; the last state is
         that of its own last step, h0 where it has none.
+
+    Warns
+    -----
+    UserWarning
+        If x has far more sequences than steps, as an array (T, columns) on its side would.
 
     Raises
     ------
@@ -85,6 +93,7 @@ def forward(
     """
     require_net(net)
     choice("keep", keep, ("all", "last"))
+    scaled = flag("scaled", scaled)
     if isinstance(x, Iterator) or streams.is_lazy(net, x):
         if keep == "last" and lengths is None and not scaled and out is None:
             return streams.last_state(net, x, h0, workers)

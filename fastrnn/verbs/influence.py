@@ -5,12 +5,14 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastrnn import engine_scaled
+from fastrnn.keywords import suggests_keywords
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import sequences
 
 
+@suggests_keywords
 def influence(
     net: RNN,
     x: ArrayLike,

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from fastrnn import engine
 from fastrnn.jacobians import JacobianNorms, jacobian_norms_of
+from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
@@ -14,6 +15,7 @@ from fastrnn.sequences import sequences
 DEFAULT_LAGS = 64
 
 
+@suggests_keywords
 def jacobian_norms(
     net: RNN,
     x: ArrayLike,

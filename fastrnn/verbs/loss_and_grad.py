@@ -10,13 +10,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn import engine_scaled, mending, streams, truncated
-from fastrnn.checks import FloatArray, choice, float_array, is_finite, positive, wanted_fields
+from fastrnn.checks import (
+    FloatArray,
+    choice,
+    flag,
+    is_finite,
+    positive,
+    sequence_array,
+    wanted_fields,
+)
 from fastrnn.gradient import Gradient, collect, collect_scaled
+from fastrnn.keywords import suggests_keywords
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import Sequences, sequences
 
 
+@suggests_keywords
 def loss_and_grad(
     net: RNN,
     x: ArrayLike,
@@ -101,6 +111,7 @@ def loss_and_grad(
     require_net(net)
     weights = net.weight_names
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
+    per_sequence, scaled = flag("per_sequence", per_sequence), flag("scaled", scaled)
     if truncate is not None:
         truncate = positive("truncate", truncate)
         if scaled or set(wanted) - set(weights):
@@ -110,7 +121,7 @@ def loss_and_grad(
         read = _of_streams(net, x, y, h0, wanted, per_sequence, workers, byte_budget(memory))
         if read is not None:
             return read
-    target = float_array("y", y)
+    target = sequence_array("y", y)
     job = sequences(net, x, h0=h0, lengths=lengths, others=(target,))
     target = job.full("y", target, "KBTO")
     # Kernels work on half the sum of squares, whose gradient needs no factor.

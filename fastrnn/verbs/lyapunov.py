@@ -9,10 +9,12 @@ from numpy.typing import ArrayLike
 
 from fastrnn.exponents import Lyapunov
 from fastrnn.growth import lyapunov_of
+from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
 
+@suggests_keywords
 def lyapunov(
     net: RNN,
     x: ArrayLike,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.checks import choice, float_array, require_finite
+from fastrnn.checks import choice, float_array, integer, require_finite, sequence_array
 from fastrnn.kernels import ACTIVATIONS
+from fastrnn.keywords import suggests_keywords
 from fastrnn.phases import PARAMETERS, PhaseDiagram, phases_of
 
 # Halvings of the distance between neighbours, by default.
 REFINE = 10
 
 
+@suggests_keywords
 def phase_diagram(
     x: ArrayLike,
     *,
@@ -76,7 +77,7 @@ def phase_diagram(
     array([1., 1.])
     """
     choice("activation", activation, tuple(ACTIVATIONS))
-    series = float_array("x", x)
+    series = sequence_array("x", x)
     if series.ndim not in (1, 2) or series.shape[-1] == 0 or series.shape[0] == 0:
         raise ValueError(f"x must have shape (T,) or (B, T) with some steps, got {series.shape}")
     require_finite("x", series)
@@ -92,9 +93,7 @@ def phase_diagram(
         raise ValueError(f"two of w1, w2, b, scale must have shape (N,), got {names}")
     with np.errstate(over="ignore"):
         require_finite("scale * w1", np.multiply.outer(parameters["scale"], parameters["w1"]))
-    halvings = operator.index(refine)
-    if halvings < 0:
-        raise ValueError(f"refine must be at least 0, got {halvings}")
+    halvings = integer("refine", refine, 0)
     return phases_of(
         np.atleast_2d(series),
         parameters,

@@ -6,10 +6,12 @@ from numpy.typing import ArrayLike
 
 from fastrnn import engine
 from fastrnn.checks import FloatArray
+from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
 
+@suggests_keywords
 def predict(
     net: RNN,
     x: ArrayLike,
