@@ -7,20 +7,30 @@ the caller sees those that net and x have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrnn.cached import cached_property
 from fastrnn.checks import FloatArray, float_array, require_finite, require_shape, sequence_lengths
+from fastrnn.memory import LESS, check_memory
 from fastrnn.rnn import RNN, Weights, require_net
 
 NAMES = {
     "K": "bank_size", "B": "batch_size", "T": "steps", "F": "input_size", "X": "input_size",
     "H": "hidden_size", "O": "output_size",
 }  # fmt: skip
+
+# What results with these axes are called, and what to do where they do not fit into memory.
+RESULTS = {
+    "KBTH": ("states", f"{LESS} or keep='last' in forward"),
+    "KBTF": ("gradients of x", LESS),
+    "KBH": ("last states", LESS),
+}
+# Arrays that each job has of all its sequences: lengths, their order, and states before and after.
+OF_EACH_SEQUENCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +140,13 @@ def sequences(
     h0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     others: tuple[FloatArray, ...] = (),
+    results: str = "KBH",
 ) -> Sequences:
-    """Check x, h0 and lengths against ``net``; ``others`` take part in the choice of type."""
+    """Check x, h0 and lengths against ``net``; ``others`` take part in the choice of type.
+
+    MemoryError where the ``results``, given by their axes, do not fit into memory: before anything
+    is allocated, for x may be a large array of a single number.
+    """
     require_net(net)
     x = float_array("x", x)
     start = None if h0 is None else float_array("h0", h0)
@@ -143,13 +158,14 @@ def sequences(
         x = x[None]
     if "X" in absent:
         x = x[..., None]
-    result = Sequences(
-        net,
-        x.astype(dtype, copy=False),
-        np.empty(0, dtype),
-        sequence_lengths(lengths, x.shape[0], x.shape[1]),
-        absent,
-    )
+    if x.dtype != dtype:
+        check_memory(f"x in {dtype}", x.shape, dtype, LESS)
+    bare = Sequences(net, x, np.empty(0), np.empty(0, np.int64), absent)
+    what, instead = RESULTS[results]
+    check_memory(what, bare.size(results), dtype, instead)
+    check_memory("states and lengths", (OF_EACH_SEQUENCE, *bare.size("KBH")), np.int64, LESS)
+    checked = sequence_lengths(lengths, x.shape[0], x.shape[1])
+    result = replace(bare, x=x.astype(dtype, copy=False), lengths=checked)
     state = np.zeros(result.size("KBH"), dtype)
     if start is not None:
         state[...] = result.full("h0", start, "KBH")

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastrnn import engine_scaled, mending
+from fastrnn.calls import verb
 from fastrnn.checks import float_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled, split_upstream
 from fastrnn.memory import byte_budget
@@ -15,6 +16,7 @@ from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
 
+@verb
 def backward(
     net: RNN,
     x: ArrayLike,
@@ -92,7 +94,8 @@ def backward(
     """
     wanted = wanted_fields(wrt, ("w1", "w2", "b", "x", "h0"))
     upstream = float_array("dh", dh)
-    job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
+    new = "KBTF" if "x" in wanted else "KBH"
+    job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,), results=new)
     upstream, dlast = split_upstream(job, upstream)
     options: dict[str, Any] = {
         "fused": False,

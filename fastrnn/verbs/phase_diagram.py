@@ -9,6 +9,7 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastrnn.calls import verb
 from fastrnn.checks import choice, float_array, require_finite
 from fastrnn.kernels import ACTIVATIONS
 from fastrnn.phases import PARAMETERS, PhaseDiagram, phases_of
@@ -17,6 +18,7 @@ from fastrnn.phases import PARAMETERS, PhaseDiagram, phases_of
 REFINE = 10
 
 
+@verb
 def phase_diagram(
     x: ArrayLike,
     *,
