@@ -256,14 +256,14 @@ class Crew:
         while len(self.gates) < helpers:
             gate, number = threading.Lock(), len(self.gates)
             gate.acquire()
-            arguments = self.post, number, gate
-            try:
-                threading.Thread(
-                    target=_help, args=arguments, name=f"fastrnn-{number}", daemon=True
-                ).start()
-            except RuntimeError:
-                return number
+            arguments, name = (self.post, number, gate), f"fastrnn-{number}"
+            # Known before it starts: who is lost half-way through this is dismissed all the same.
             self.gates.append(gate)
+            try:
+                threading.Thread(target=_help, args=arguments, name=name, daemon=True).start()
+            except RuntimeError:
+                self.gates.pop()
+                return number
         return helpers
 
     def share(self, job: Job) -> None:
