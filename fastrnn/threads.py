@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fastrnn.control_groups import cpu_quota
 from fastrnn.kernels.arithmetic import make_standard
+from fastrnn.kernels.jit import given_up
 from fastrnn.kernels.turns import (
     AT_WORK,
     COUNTERS,
@@ -216,6 +217,7 @@ class Post:
         self.job: Job | None = None
         self.next_turns = np.zeros(COUNTERS, np.int64)
         self.asleep: set[int] = set()
+        self.stopped = False
         self.dismissed = False
 
 
@@ -270,6 +272,7 @@ class Crew:
         """Do a job."""
         post, later = self.post, np.zeros(COUNTERS, np.int64)
         try:
+            post.stopped = False
             # No call between the two, where Ctrl-C could come in.
             post.job = job
             post.next_turns = later
@@ -279,6 +282,7 @@ class Crew:
             await_end(job.turns, job.blocks, later, job.helpers, LOOKS)
             job.wait()
         except BaseException:
+            post.stopped = True
             job.stop()
             raise
         finally:
@@ -297,6 +301,7 @@ def _help(post: Post, number: int, gate: threading.Lock) -> None:
     """What a helper does all its life."""
     # It was given the arithmetic of the thread that has started it.
     make_standard()
+    given_up.set(lambda: post.stopped)
     # Of the last job its counters only: the job itself would keep the caller's arrays alive.
     last: NDArray[np.int64] | None = None
     while not post.dismissed:

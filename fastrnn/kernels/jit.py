@@ -18,8 +18,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +43,9 @@ Result = TypeVar("Result")
 
 # Settings of Numba that change the code it makes.
 CODE_OPTIONS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
+
+# Between two looks whether a compilation is still waited for.
+GIVEN_UP_SECONDS = 0.05
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -115,17 +119,22 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     return dispatcher
 
 
+class GivenUp(BaseException):
+    """What a thread waits for in vain raises, see `given_up`."""
+
+
+# Whether nobody needs any more what this thread does, asked while it waits for a compilation.
+given_up: ContextVar[Callable[[], bool]] = ContextVar("given_up", default=lambda: False)
+
+
 def _undisturbed(compile_: Callable[[Any], Any], signature: Any) -> Any:
-    """Compile where no signal handler can break it off: those run in the main thread.
+    """Compile in a thread of its own, where no signal handler can break it off.
 
     An exception in the middle leaves Numba unable to compile ("generator raised StopIteration"),
-    or without the machine code that it is about to keep ("no compiled object yet"). The main
-    thread, which waits here, hears it at once; the compilation goes on, for the next call.
+    or without the machine code that it is about to keep ("no compiled object yet"). Who waits here
+    hears Ctrl-C at once; the compilation goes on, for the next call.
     """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or global_compiler_lock.is_locked()
-    ):
+    if global_compiler_lock.is_locked():  # a part of what this thread compiles
         return compile_(signature)
     compiled: Future[Any] = Future()
 
@@ -139,6 +148,9 @@ def _undisturbed(compile_: Callable[[Any], Any], signature: Any) -> Any:
         threading.Thread(target=work, name="fastrnn-compiler").start()
     except RuntimeError:  # no thread to be had
         return compile_(signature)
+    while not wait([compiled], GIVEN_UP_SECONDS).done:
+        if given_up.get()():
+            raise GivenUp
     return compiled.result()
 
 
