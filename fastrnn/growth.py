@@ -8,13 +8,14 @@ run may be cut in time anywhere: state, tangent vectors and the open window are 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import engine
+from fastrnn.cached import cached_property
 from fastrnn.checks import FloatArray
 from fastrnn.engine import FEWER, zeros
 from fastrnn.exponents import (

@@ -11,12 +11,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.cached import cached_property
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import Activation, neuron, neuron_growth, neuron_scaled
 from fastrnn.kernels.memory import REGISTER_BYTES
@@ -95,7 +95,7 @@ class Lanes:
             before = self.activation, w1, w2, b, view(part.x), h, part.lengths, self._order
             out = view(h if states is None else states[..., steps])
             block = part._block(FORWARD_IN_ROWS if self._in_rows else FORWARD, 1)
-            part._share(neuron.forward, block, before, (states is not None, out, h))
+            part._share(neuron.forward, block, before, (states is not None, out, h), states)
         return h
 
     def backward(
@@ -122,7 +122,7 @@ class Lanes:
             bank = nets_side_by_side(len(self.weights.w2), self.x.dtype)
             block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, BACK_TILES)
             after = fused, view(upstream[..., steps]), dh, sums, out, dx is not None
-            part._share(neuron.backward, block, before, after)
+            part._share(neuron.backward, block, before, after, upstream, dx)
         return sums, dh
 
     def backward_scaled(
@@ -153,10 +153,9 @@ class Lanes:
                 out = view(mantissa[..., steps]), view(exponent[..., steps])
             up = view(upstream[..., steps])
             wanted = all_sums, sums is not None, want_w3
-            after = (fused, up, *carried, *wanted, *out, dx is not None)
-            part._share(
-                neuron_scaled.backward, part._block(BACK, SCALED_TILES), before, (*after, outside)
-            )
+            after = (fused, up, *carried, *wanted, *out, dx is not None, outside)
+            block = part._block(BACK, SCALED_TILES)
+            part._share(neuron_scaled.backward, block, before, after, upstream, dx)
         return outside.astype(bool)
 
     def growth(
@@ -247,8 +246,9 @@ class Lanes:
         block: Block,
         before: tuple[Any, ...],
         after: tuple[Any, ...],
+        *held: object,
     ) -> None:
-        """Call a kernel until all blocks of lanes are done."""
+        """Call a kernel until all blocks of lanes are done; ``held`` are arrays behind views."""
         vectors, tile, workers = block
         lanes = vectors * (REGISTER_BYTES // self.x.itemsize)
         most = max(1, LANE_STEPS // (lanes * max(1, self.x.shape[1])))
@@ -256,6 +256,7 @@ class Lanes:
             lambda turns: kernel(*before, vectors, turns, most, tile, *after),
             -(-len(self._order) // lanes),
             workers,
+            (self.x, *held),
         )
 
     @cached_property
@@ -307,6 +308,9 @@ def nets_side_by_side(nets: int, dtype: np.dtype[Any]) -> bool:
 
 
 def view(array: FloatArray) -> tuple[int, ...]:
-    """Address of the first number and the strides in numbers, for kernels of any layout."""
+    """Address of the first number and the strides in numbers, for kernels of any layout.
+
+    An address keeps nothing alive: the array does, in the caller's frame and in the job's.
+    """
     address: int = array.__array_interface__["data"][0]
     return address, *(stride // array.itemsize for stride in array.strides)

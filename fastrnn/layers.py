@@ -9,12 +9,12 @@ one slice to the next, and the states before each slice are all that is kept of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.cached import cached_property
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED, Activation, alone, layer, panels
 from fastrnn.kernels.layer import SAMPLES, Packed, PackedBack, PackedOutput, Room, Sums

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastrnn.control_groups import memory_left
+
 # A request below this is not held against the memory that is left.
 UNCHECKED = 1 << 28
+# What to do where memory ends in the middle of a call.
+LESS = "fewer sequences or nets a call"
 
 
 def byte_budget(memory: SupportsIndex | None) -> int | None:
@@ -48,16 +54,38 @@ def check_memory(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: s
         )
 
 
+def with_advice(error: MemoryError) -> MemoryError:
+    """An error of the system's, or one that says what to do already, with what to do."""
+    if "; use " in str(error):
+        return error
+    return MemoryError(f"{str(error) or 'out of memory'}; use {LESS}")
+
+
 def available_memory() -> float:
-    """Bytes this process may still take, by the system and the control group; inf if unknown."""
-    available = math.inf
-    try:
+    """Bytes this process may still take: by the system, its control groups and its own limits."""
+    return max(0.0, min(_system_memory(), memory_left(), _within_limits()))
+
+
+def _system_memory() -> float:
+    """Bytes that are free or can be made so; all there are where that is not known."""
+    with suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                available = 1024.0 * int(line.split()[1])
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        available = min(available, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass
-    return available
+                return 1024.0 * int(line.split()[1])
+    with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
+    return math.inf
+
+
+def _within_limits() -> float:
+    """Bytes up to the process' own limits (``ulimit -v`` and ``-d``), on Linux."""
+    left = math.inf
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        status = Path("/proc/self/status").read_text()
+        for limit, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+            bytes_, _ = resource.getrlimit(limit)
+            if bytes_ != resource.RLIM_INFINITY:
+                left = min(left, bytes_ - 1024 * int(status.partition(f"{used}:")[2].split()[0]))
+    return left

@@ -8,7 +8,7 @@ the caller sees those that net and x have.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from fastrnn.checks import (
     sequence_array,
     sequence_lengths,
 )
+from fastrnn.memory import LESS, check_memory
 from fastrnn.rnn import RNN, Weights, require_net
 
 NAMES = {
@@ -32,6 +33,14 @@ NAMES = {
 # More sequences a step than that, of fewer steps than these, look like a table taken on its side.
 MANY_SEQUENCES = 100
 FEW_STEPS = 10
+# What results with these axes are called, and what to do where they do not fit into memory.
+RESULTS = {
+    "KBTH": ("states", f"{LESS} or keep='last' in forward"),
+    "KBTF": ("gradients of x", LESS),
+    "KBH": ("last states", LESS),
+}
+# Arrays that each job has of all its sequences: lengths, their order, and states before and after.
+OF_EACH_SEQUENCE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +153,13 @@ def sequences(
     lengths: ArrayLike | None = None,
     others: tuple[FloatArray, ...] = (),
     is_block: bool = False,
+    results: str = "KBH",
 ) -> Sequences:
     """Check x, h0 and lengths against ``net``; ``others`` take part in the choice of type.
 
-    A block is a part of longer sequences, and may be as short as it likes.
+    A block is a part of longer sequences, and may be as short as it likes. MemoryError where the
+    ``results``, given by their axes, do not fit into memory: before anything is allocated, for x
+    may be a large array of a single number.
     """
     require_net(net)
     x = sequence_array("x", x)
@@ -163,13 +175,14 @@ def sequences(
         x = x[None]
     if "X" in absent:
         x = x[..., None]
-    result = Sequences(
-        net,
-        x.astype(dtype, copy=False),
-        np.empty(0, dtype),
-        sequence_lengths(lengths, x.shape[0], x.shape[1]),
-        absent,
-    )
+    if x.dtype != dtype:
+        check_memory(f"x in {dtype}", x.shape, dtype, LESS)
+    bare = Sequences(net, x, np.empty(0), np.empty(0, np.int64), absent)
+    what, instead = RESULTS[results]
+    check_memory(what, bare.size(results), dtype, instead)
+    check_memory("states and lengths", (OF_EACH_SEQUENCE, *bare.size("KBH")), np.int64, LESS)
+    checked = sequence_lengths(lengths, x.shape[0], x.shape[1])
+    result = replace(bare, x=x.astype(dtype, copy=False), lengths=checked)
     state = np.zeros(result.size("KBH"), dtype)
     if start is not None:
         state[...] = result.full("h0", _with_seen_axes(result, start), "KBH")

@@ -10,16 +10,30 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.kernels.turns import COUNTERS, DONE, TAKEN, await_end, await_first, finish, take
+from fastrnn.control_groups import cpu_quota
+from fastrnn.kernels.arithmetic import make_standard
+from fastrnn.kernels.jit import given_up
+from fastrnn.kernels.turns import (
+    AT_WORK,
+    COUNTERS,
+    DONE,
+    TAKEN,
+    await_end,
+    await_first,
+    await_idle,
+    enter,
+    finish,
+    leave,
+    take,
+)
 
 Part = TypeVar("Part")
 
@@ -31,14 +45,18 @@ NAP = 2e-4
 _workers: contextvars.ContextVar[int | None] = contextvars.ContextVar("workers", default=None)
 
 
-@contextmanager
-def set_workers(workers: int) -> Iterator[None]:
-    """Context in which calls without ``workers=`` use this many threads.
+class set_workers:
+    """Let calls without ``workers=`` use a number of threads.
+
+    As a statement, from there on; as a context, until its end, where the number before holds
+    again. It holds for the calls of the thread, or the asynchronous task, that says so: calls from
+    other threads keep their own, 1 by default.
 
     Parameters
     ----------
-    workers : int
-        As everywhere: positive, or negative to count back from the number of cores.
+    workers : int, optional
+        As everywhere: positive, or negative to count back from the number of cores. None for the
+        default: the cores that this process may use, and 1 in a pool's worker.
 
     Raises
     ------
@@ -51,12 +69,23 @@ def set_workers(workers: int) -> Iterator[None]:
     >>> with fastrnn.set_workers(1):
     ...     fastrnn.forward(fastrnn.RNN(1.0, 0.5, activation="identity"), [1.0, 0.0, 0.0])
     array([1.  , 0.5 , 0.25])
+
+    For the rest of a script:
+
+    >>> _ = fastrnn.set_workers(2)
+    >>> _ = fastrnn.set_workers(None)
     """
-    token = _workers.set(count_workers(workers))
-    try:
-        yield
-    finally:
-        _workers.reset(token)
+
+    def __init__(self, workers: SupportsIndex | None) -> None:
+        number = None if workers is None else count_workers(workers)
+        self._before = _workers.get()
+        _workers.set(number)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        _workers.set(self._before)
 
 
 def default_workers() -> int:
@@ -71,20 +100,16 @@ def default_workers() -> int:
 
 
 def available_cores() -> int:
-    """Cores by affinity and, on Linux, by the control group's quota; at least 1."""
+    """Cores by affinity and, on Linux, by the quotas of control groups; at least 1."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return min(cores, _quota())
+    return max(1, min(cores, _quota()))
 
 
 @functools.cache
 def _quota() -> int:
-    """Cores by the control group's quota, read once: a read costs as much as a small job."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return sys.maxsize
+    """Whole cores by quota, read once: a read costs as much as a small job."""
+    return int(min(cpu_quota(), sys.maxsize))
 
 
 def count_workers(workers: SupportsIndex | None) -> int:
@@ -104,7 +129,7 @@ def count_workers(workers: SupportsIndex | None) -> int:
 
 
 def run(call: Callable[[Part], None], parts: list[Part], workers: int | None) -> None:
-    """Make ``call`` for every part of a job; see `share`."""
+    """Make ``call`` for every part of a job; see `share`. It refers to all arrays it works on."""
 
     def call_next(turns: NDArray[np.int64]) -> None:
         number = take(turns)
@@ -115,31 +140,41 @@ def run(call: Callable[[Part], None], parts: list[Part], workers: int | None) ->
     share(call_next, len(parts), count_workers(workers))
 
 
-def share(call: Callable[[NDArray[np.int64]], None], blocks: int, workers: int) -> None:
+def share(
+    call: Callable[[NDArray[np.int64]], None],
+    blocks: int,
+    workers: int,
+    held: tuple[object, ...] = (),
+) -> None:
     """Let ``call(turns)`` take blocks of a job, on several threads, until all are done.
 
-    A call takes a bounded number of blocks from the counters and returns. An error or Ctrl-C is
-    raised when no thread is at work any more.
+    A call takes a bounded number of blocks from the counters and returns. ``held`` are arrays that
+    it knows by their addresses only: they live for as long as a thread may be at work. An error or
+    Ctrl-C is raised when no thread is at work any more.
     """
     if workers == 1 or blocks <= 1:
-        Job(call, np.zeros(COUNTERS, np.int64), blocks, 0).work()
+        Job(call, held, np.zeros(COUNTERS, np.int64), blocks, 0).work()
         return
     crew = _crews.pop() if _crews else Crew()
+    helpers = crew.hire(min(workers, blocks) - 1)
     try:
-        crew.share(call, blocks, min(workers, blocks) - 1)
+        crew.share(Job(call, held, crew.post.next_turns, blocks, helpers))
     finally:
         _crews.append(crew)
 
 
 @dataclass(eq=False)
 class Job:
-    """What `share` was given, with the counters ``turns`` and the number of helpers."""
+    """What `share` was given, with the counters ``turns`` and the number of helpers.
+
+    A helper holds it while it is at work, and so all that the call refers to.
+    """
 
     call: Callable[[NDArray[np.int64]], None]
+    held: tuple[object, ...]
     turns: NDArray[np.int64]
     blocks: int
     helpers: int
-    at_work: list[int] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
 
     def work(self) -> None:
@@ -147,15 +182,43 @@ class Job:
         while self.turns[TAKEN] < self.blocks:
             self.call(self.turns)
 
-    def help(self, number: int) -> None:
-        """The same, by a helper."""
-        self.at_work.append(number)
+    def help(self) -> None:
+        """Take blocks, as a helper."""
+        enter(self.turns)
         try:
             self.work()
         except BaseException as error:
             self.errors.append(error)
         finally:
-            self.at_work.remove(number)
+            leave(self.turns)
+
+    def wait(self) -> None:
+        """Wait until the helpers have done their blocks."""
+        while self.turns[DONE] < self.blocks and self.turns[AT_WORK]:
+            time.sleep(NAP)
+
+    def stop(self) -> None:
+        """Let helpers take no more blocks, and wait until none is at work, whatever is raised.
+
+        A signal handler may raise at any call or turn of a loop, here too. None runs in the last
+        line, for that is compiled.
+        """
+        self.turns[TAKEN] = self.blocks
+        try:
+            self.wait()
+        finally:
+            await_idle(self.turns)
+
+
+class Post:
+    """Where a crew's helpers look for work."""
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+        self.next_turns = np.zeros(COUNTERS, np.int64)
+        self.asleep: set[int] = set()
+        self.stopped = False
+        self.dismissed = False
 
 
 class Crew:
@@ -165,71 +228,94 @@ class Crew:
     out for the next job, without holding the interpreter, and lies down after a while. A job
     begins, to it, when the first block is taken: the caller is then in compiled code, and the
     interpreter free.
+
+    Helpers know the post, not the crew: one that an exception out of a signal handler has lost
+    dismisses them.
     """
 
     def __init__(self) -> None:
-        self.job: Job | None = None
-        self.next_turns = np.zeros(COUNTERS, np.int64)
-        self.gates: list[threading.Semaphore] = []
-        self.asleep: set[int] = set()
-        # Compiled here, not by a helper that may hold the compiler's lock when a process forks.
-        await_first(np.zeros(COUNTERS, np.int64), 0)
-        await_end(self.next_turns, 0, self.next_turns, 0, 0)
+        self.post = Post()
+        # A helper lies down at its gate, which is closed; plain locks, for others hold locks of
+        # their own, perhaps when a process forks.
+        self.gates: list[threading.Lock] = []
+        # Compiled here, not by a helper.
+        turns = np.zeros(COUNTERS, np.int64)
+        enter(turns)
+        leave(turns)
+        await_idle(turns)
+        await_first(turns, 0)
+        await_end(turns, 0, turns, 0, 0)
+        make_standard()
 
-    def share(self, call: Callable[[NDArray[np.int64]], None], blocks: int, helpers: int) -> None:
-        """Do a job with so many helpers."""
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self.post.dismissed = True
+            for gate in self.gates:
+                self._open(gate)
+
+    def hire(self, helpers: int) -> int:
+        """Have so many helpers, or as many as the system lets a process have threads."""
         while len(self.gates) < helpers:
-            self.gates.append(threading.Semaphore(0))
-            number = len(self.gates) - 1
-            name = f"fastrnn-{number}"
-            threading.Thread(target=self._help, args=(number,), name=name, daemon=True).start()
-        job, later = Job(call, self.next_turns, blocks, helpers), np.zeros(COUNTERS, np.int64)
+            gate, number = threading.Lock(), len(self.gates)
+            gate.acquire()
+            arguments, name = (self.post, number, gate), f"fastrnn-{number}"
+            # Known before it starts: who is lost half-way through this is dismissed all the same.
+            self.gates.append(gate)
+            try:
+                threading.Thread(target=_help, args=arguments, name=name, daemon=True).start()
+            except RuntimeError:
+                self.gates.pop()
+                return number
+        return helpers
+
+    def share(self, job: Job) -> None:
+        """Do a job."""
+        post, later = self.post, np.zeros(COUNTERS, np.int64)
         try:
+            post.stopped = False
             # No call between the two, where Ctrl-C could come in.
-            self.job = job
-            self.next_turns = later
-            for number in [n for n in list(self.asleep) if n < helpers]:
-                self.gates[number].release()
+            post.job = job
+            post.next_turns = later
+            for number in [n for n in list(post.asleep) if n < job.helpers]:
+                self._open(self.gates[number])
             job.work()
-            await_end(job.turns, blocks, later, helpers, LOOKS)
+            await_end(job.turns, job.blocks, later, job.helpers, LOOKS)
+            job.wait()
+        except BaseException:
+            post.stopped = True
+            job.stop()
+            raise
         finally:
-            self._end(job)
+            post.job = None
         if job.errors:
             raise job.errors[0]
 
-    def _end(self, job: Job) -> None:
-        """Wait until no helper is at work: it would write to arrays that the caller may free."""
-        job.turns[TAKEN] = max(job.blocks, job.turns[TAKEN])
-        interrupt: KeyboardInterrupt | None = None
-        while True:
-            try:
-                self._wait(job)
-                break
-            except KeyboardInterrupt as error:
-                interrupt = error
-        self.job = None
-        if interrupt is not None:
-            raise interrupt
+    @staticmethod
+    def _open(gate: threading.Lock) -> None:
+        """Wake the helper that lies at a gate, or does so next."""
+        with suppress(RuntimeError):  # open already
+            gate.release()
 
-    def _wait(self, job: Job) -> None:
-        while job.turns[DONE] < job.blocks and job.at_work:
-            time.sleep(NAP)
 
-    def _help(self, number: int) -> None:
-        # Of the last job its counters only: the job itself would keep the caller's arrays alive.
-        last: NDArray[np.int64] | None = None
-        while True:
-            turns, job = self.next_turns, self.job
-            if job is not None and job.turns is not last and number < job.helpers:
-                job.help(number)
-                last = job.turns
-                continue
-            del job
-            if not await_first(turns, LOOKS):
-                self.asleep.add(number)
-                if self.next_turns is turns:
-                    self.gates[number].acquire()
-                self.asleep.discard(number)
+def _help(post: Post, number: int, gate: threading.Lock) -> None:
+    """What a helper does all its life."""
+    # It was given the arithmetic of the thread that has started it.
+    make_standard()
+    given_up.set(lambda: post.stopped)
+    # Of the last job its counters only: the job itself would keep the caller's arrays alive.
+    last: NDArray[np.int64] | None = None
+    while not post.dismissed:
+        turns, job = post.next_turns, post.job
+        if job is not None and job.turns is not last and number < job.helpers:
+            job.help()
+            last = job.turns
+            continue
+        del job
+        if not await_first(turns, LOOKS):
+            post.asleep.add(number)
+            if post.next_turns is turns and not post.dismissed:
+                gate.acquire()
+            post.asleep.discard(number)
 
 
 # Crews without a caller. A child process has none of its parent's threads.

@@ -239,9 +239,30 @@ def test_set_workers_is_a_context():
         with fastrnn.set_workers(-1):
             assert threads.default_workers() == threads.available_cores()
         assert threads.default_workers() == 3
+        with fastrnn.set_workers(None):
+            assert threads.default_workers() == threads.available_cores()
     assert threads.default_workers() == threads.available_cores()
     with pytest.raises(ValueError, match="workers must be positive"), fastrnn.set_workers(0):
         pass
+
+
+def test_set_workers_is_a_statement():
+    try:
+        fastrnn.set_workers(3)
+        assert threads.default_workers() == 3
+        # It holds for its own thread: in another the default is 1 as before.
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(threads.default_workers).result() == 1
+        with fastrnn.set_workers(2):
+            fastrnn.set_workers(5)
+            assert threads.default_workers() == 5
+        assert threads.default_workers() == 3
+        with pytest.raises(ValueError, match="workers must be positive"):
+            fastrnn.set_workers(0)
+        assert threads.default_workers() == 3
+    finally:
+        fastrnn.set_workers(None)
+    assert threads.default_workers() == threads.available_cores()
 
 
 def test_an_error_in_a_block_is_raised(monkeypatch):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 import fastrnn
-from fastrnn.kernels import jit
+from fastrnn.kernels import jit, private
+
+owners = pytest.mark.skipif(not private.HAS_OWNERS, reason="no owners of files here")
 
 # A kernel with a helper in another file, and the one that compiles soonest.
 NEURON = """
@@ -96,8 +98,10 @@ def test_damaged_files_are_compiled_anew(package, cache):
         middle = len(content) // 2
         damaged = [content[:middle], b"", content[:middle] + b"\0\1" + content[middle + 2 :]]
         path.write_bytes(damaged[number % 3])
+    names = sorted(os.listdir(cache))
     assert run(package, **environment)[:2] == (first[0], 0)
     assert run(package, **environment)[:2] == (first[0], 1)
+    assert sorted(os.listdir(cache)) == names
 
 
 def test_home_that_cannot_be_written_costs_only_the_compilation(package):
@@ -136,12 +140,138 @@ def _fresh():
     jit.cache_folder.cache_clear()
 
 
-def test_a_folder_that_others_may_write_is_ignored(fresh, monkeypatch, cache):
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o1777])
+def test_a_folder_that_others_may_write_is_ignored(fresh, monkeypatch, cache, mode):
     cache.mkdir()
-    cache.chmod(0o777)
+    cache.chmod(mode)
     monkeypatch.setenv("FASTRNN_CACHE_DIR", str(cache))
     with pytest.warns(RuntimeWarning, match="ignores the kernel cache .* other users may write"):
         assert fresh.cache_folder() is None
+
+
+@owners
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_folder_that_others_may_put_another_in_the_place_of_is_ignored(
+    fresh, monkeypatch, cache, mode
+):
+    folder = cache / "of" / "kernels"
+    folder.mkdir(parents=True)
+    cache.chmod(mode)
+    monkeypatch.setenv("FASTRNN_CACHE_DIR", str(folder))
+    with pytest.warns(RuntimeWarning, match=f"other users may write to {cache} "):
+        assert fresh.cache_folder() is None
+
+
+@owners
+def test_in_a_folder_like_tmp_others_cannot_move_it(fresh, monkeypatch, cache):
+    cache.mkdir()
+    cache.chmod(0o1777)
+    monkeypatch.setenv("FASTRNN_CACHE_DIR", str(cache / "kernels"))
+    assert fresh.cache_folder() == cache / "kernels"
+
+
+@owners
+def test_another_users_folders_are_ignored(cache, monkeypatch):
+    cache.mkdir()
+    private.check(cache)
+    monkeypatch.setattr(os, "getuid", lambda: cache.stat().st_uid + 1)
+    monkeypatch.setattr(private, "_trusted_users", lambda: {0})
+    with pytest.raises(private.NotPrivate, match=f"{cache} is another user's"):
+        private.check(cache)
+    with pytest.raises(private.NotPrivate), private.opened(cache):
+        pass
+
+
+@owners
+def test_what_is_put_in_the_place_of_the_checked_folder_is_not_read(fresh, monkeypatch, cache):
+    """Another's folder, a link, and a folder that others may write to, after the first look."""
+    monkeypatch.setenv("FASTRNN_CACHE_DIR", str(cache))
+    assert fresh.cache_folder() == cache
+    assert jit._in_cache(lambda place: place.write("a.bin", b"good")) is None
+    assert jit._in_cache(lambda place: place.read("a.bin")) == b"good"
+
+    def swapped(place):
+        cache.rename(cache.with_name("old"))
+        cache.mkdir()
+        (cache / "a.bin").write_bytes(b"bad")
+        return place.read("a.bin")
+
+    # A folder that is open stays the same one, whatever its path leads to.
+    assert jit._in_cache(swapped) == b"good"
+    cache.chmod(0o777)
+    with pytest.warns(RuntimeWarning, match="other users may write to"):
+        assert jit._in_cache(lambda place: place.read("a.bin")) is None
+    cache.rename(cache.with_name("bad"))
+    cache.symlink_to(cache.with_name("bad"))
+    assert jit._in_cache(lambda place: place.read("a.bin")) is None
+
+
+@owners
+def test_links_and_pipes_in_the_folder_are_not_read(cache, tmp_path):
+    cache.mkdir()
+    (tmp_path / "elsewhere").write_bytes(b"bad")
+    (cache / "link.bin").symlink_to(tmp_path / "elsewhere")
+    os.mkfifo(cache / "pipe.bin")
+    (cache / "folder.bin").mkdir()
+    with private.opened(cache) as place:
+        for name in ("link.bin", "pipe.bin", "folder.bin"):
+            with pytest.raises(OSError, match=f"{name}|directory"):
+                place.read(name)
+        with pytest.raises(OSError, match="folder"):
+            place.write("folder.bin", b"new")
+        # Put in the place of a link, not behind it.
+        place.write("link.bin", b"new")
+    assert (tmp_path / "elsewhere").read_bytes() == b"bad"
+    assert sorted(os.listdir(cache)) == ["folder.bin", "link.bin", "pipe.bin"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(cache, monkeypatch):
+    cache.mkdir()
+    with private.opened(cache) as place:
+        place.write("a.bin", b"old")
+
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(private.os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            place.write("a.bin", b"new")
+        assert os.listdir(cache) == ["a.bin"]
+        assert place.read("a.bin") == b"old"
+
+
+@owners
+def test_where_a_file_cannot_grow_kernels_are_compiled_and_nothing_is_left(package, cache):
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    ignored = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    for _ in range(2):
+        assert run(package, ignored + limited + SUM, FASTRNN_CACHE_DIR=str(cache))[:2] == (0.75, 0)
+        assert not list(cache.iterdir())
+
+
+@owners
+def test_what_killed_processes_left_half_written_is_removed_after_a_day(fresh, monkeypatch, cache):
+    cache.mkdir()
+    old, new = (cache / f"{name}.bin.0{private.HALF_WRITTEN}" for name in ("old", "new"))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    monkeypatch.setenv("FASTRNN_CACHE_DIR", str(cache))
+    assert fresh.cache_folder() == cache
+    assert list(cache.iterdir()) == [new]
+
+
+def test_without_descriptors_of_folders_paths_are_used(cache, monkeypatch):
+    monkeypatch.setattr(private, "BY_DESCRIPTOR", False)
+    cache.mkdir()
+    with private.opened(cache) as place:
+        place.tidy()
+        place.write("a.bin", b"one")
+        place.write("a.bin", b"two")
+        assert place.read("a.bin") == b"two"
+        assert place.names() == ["a.bin"]
+        place.remove("a.bin")
+    assert not list(cache.iterdir())
 
 
 def test_the_folder_is_in_the_users_cache(fresh, monkeypatch, tmp_path):

@@ -14,14 +14,15 @@ import logging
 import os
 import pickle
 import platform
-import stat
 import sys
-import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite
 import numba
@@ -30,13 +31,21 @@ from numba import types
 from numba.core import config
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
+from fastrnn.kernels import private
+
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 # Settings of Numba that change the code it makes.
 CODE_OPTIONS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT")
+
+# Between two looks whether a compilation is still waited for.
+GIVEN_UP_SECONDS = 0.05
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -103,11 +112,55 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
 
     # Functions that depend on a type are made only now.
     def compile_enabled(signature: Any) -> Any:
-        with _jit_enabled():
+        with global_compiler_lock, _jit_enabled():
             return compile_(signature)
 
-    dispatcher.compile = compile_enabled
+    dispatcher.compile = lambda signature: _undisturbed(compile_enabled, signature)
     return dispatcher
+
+
+class GivenUp(BaseException):
+    """What a thread waits for in vain raises, see `given_up`."""
+
+
+# Whether nobody needs any more what this thread does, asked while it waits for a compilation.
+given_up: ContextVar[Callable[[], bool]] = ContextVar("given_up", default=lambda: False)
+
+
+def _undisturbed(compile_: Callable[[Any], Any], signature: Any) -> Any:
+    """Compile in a thread of its own, where no signal handler can break it off.
+
+    An exception in the middle leaves Numba unable to compile ("generator raised StopIteration"),
+    or without the machine code that it is about to keep ("no compiled object yet"). Who waits here
+    hears Ctrl-C at once; the compilation goes on, for the next call.
+    """
+    if global_compiler_lock.is_locked():  # a part of what this thread compiles
+        return compile_(signature)
+    compiled: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            compiled.set_result(compile_(signature))
+        except BaseException as error:
+            compiled.set_exception(error)
+
+    try:
+        threading.Thread(target=work, name="fastrnn-compiler").start()
+    except RuntimeError:  # no thread to be had
+        return compile_(signature)
+    while not wait([compiled], GIVEN_UP_SECONDS).done:
+        if given_up.get()():
+            raise GivenUp
+    return compiled.result()
+
+
+# A child that is forked while another thread compiles would wait for that thread forever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 
 @contextmanager
@@ -148,50 +201,62 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def flush(self) -> None:
         """Remove all that is cached of this function."""
-        folder = cache_folder()
-        for path in folder.glob(f"{self._name}-*.bin") if folder else ():
-            path.unlink(missing_ok=True)
+
+        def remove(place: private.Folder) -> None:
+            for name in place.names():
+                if name.startswith(f"{self._name}-"):
+                    place.remove(name)
+
+        _in_cache(remove)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Compiled code for a signature, or None."""
         target_context.refresh()
-        path = self._path(sig, target_context.codegen())
-        if path is None:
+        if not self._enabled:
             return None
-        try:
-            content = path.read_bytes()
-        except OSError:
+        name = self._file(sig, target_context.codegen())
+        content = _in_cache(lambda place: place.read(name))
+        if content is None:
             return None
         digest, payload = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
         if hashlib.sha256(payload).digest() != digest:
-            logger.debug("cached kernel %s is damaged: compiling", path)
+            logger.debug("cached kernel %s is damaged: compiling", name)
             return None
         try:
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:
-            logger.debug("cached kernel %s cannot be read: compiling", path, exc_info=True)
+            logger.debug("cached kernel %s cannot be read: compiling", name, exc_info=True)
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code, if there is a place for it."""
-        path = self._path(sig, data.codegen)
-        if path is None or data.library.has_dynamic_globals:
+        if not self._enabled or cache_folder() is None or data.library.has_dynamic_globals:
             return
         payload = dumps(data._reduce())
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(file.name, path)
-        except OSError as error:
-            logger.debug("compiled kernel not cached: %s", error)
+        name, content = self._file(sig, data.codegen), hashlib.sha256(payload).digest() + payload
+        _in_cache(lambda place: place.write(name, content))
 
-    def _path(self, sig: Any, codegen: Any) -> Path | None:
-        folder = cache_folder()
-        if folder is None or not self._enabled:
-            return None
+    def _file(self, sig: Any, codegen: Any) -> str:
         options = [getattr(config, option) for option in CODE_OPTIONS]
         key = repr((source_stamp(), options, sig, codegen.magic_tuple()))
-        return folder / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+        return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+
+def _in_cache(action: Callable[[private.Folder], Result]) -> Result | None:
+    """Do something in the folder of compiled kernels; None where that goes wrong."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        with private.opened(folder) as place:
+            return action(place)
+    except FileNotFoundError:
+        pass
+    except private.NotPrivate as error:
+        warnings.warn(f"fastrnn ignores the kernel cache: {error}", RuntimeWarning, stacklevel=2)
+    except OSError as error:
+        logger.debug("kernel cache: %s", error)
+    return None
 
 
 @functools.cache
@@ -210,26 +275,25 @@ def cache_folder() -> Path | None:
     """Private folder of compiled kernels, or None where none can be written.
 
     ``$FASTRNN_CACHE_DIR``, else ``$XDG_CACHE_HOME/fastrnn``, else ``~/.cache/fastrnn``. Cached
-    kernels are pickles: a folder that others could write into is never read.
+    kernels are pickles, for Numba has no other form of a function's types: a folder that others
+    could write into, or put another in the place of, is never read.
     """
     try:
         folder = _wanted_folder().resolve()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        status = folder.stat()
-    except (OSError, RuntimeError) as error:
-        logger.debug("kernels are compiled anew in each process: %s", error)
-        return None
-    if hasattr(os, "getuid") and (
-        status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    ):
+        private.check(folder)
+        with private.opened(folder) as place:
+            place.tidy()
+    except private.NotPrivate as error:
         warnings.warn(
-            f"fastrnn ignores the kernel cache {folder}: other users may write there "
-            "(chmod 700 it, or set FASTRNN_CACHE_DIR)",
+            f"fastrnn ignores the kernel cache {folder}: {error} "
+            "(chmod go-w it, or set FASTRNN_CACHE_DIR)",
             RuntimeWarning,
             stacklevel=2,
         )
+        return None
+    except (OSError, RuntimeError) as error:
+        logger.debug("kernels are compiled anew in each process: %s", error)
         return None
     return folder
 

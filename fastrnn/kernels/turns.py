@@ -1,8 +1,8 @@
 """Turns: how calls on several threads share out the blocks of one job.
 
-Counters of a job: blocks taken, blocks done, and helpers that looked out for it. A thread takes
-the next block whenever it has finished one, in compiled code, without asking the interpreter: a
-thread that wakes up late costs no more than the work it missed.
+Counters of a job: blocks taken, blocks done, helpers that looked out for it, and helpers that are
+at work on it. A thread takes the next block whenever it has finished one, in compiled code,
+without asking the interpreter: a thread that wakes up late costs no more than the work it missed.
 """
 
 from numba import types
@@ -10,8 +10,8 @@ from numba.extending import intrinsic
 
 from fastrnn.kernels.jit import kernel, part
 
-TAKEN, DONE, READY = 0, 1, 2
-COUNTERS = 3
+TAKEN, DONE, READY, AT_WORK = 0, 1, 2, 3
+COUNTERS = 4
 
 
 @intrinsic
@@ -70,3 +70,22 @@ def await_end(counters, blocks, later, helpers, looks):
         done = _read(counters, DONE) >= blocks
         if done and _read(later, READY) >= min(_read(counters, READY), helpers):
             break
+
+
+@kernel
+def enter(counters):
+    """Count one more helper at work."""
+    _add(counters, AT_WORK, 1)
+
+
+@kernel
+def leave(counters):
+    """Count one helper less."""
+    _add(counters, AT_WORK, -1)
+
+
+@kernel
+def await_idle(counters):
+    """Return when no helper is at work. No signal handler runs before, for this is compiled."""
+    while _read(counters, AT_WORK) > 0:
+        pass

@@ -8,15 +8,15 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastrnn import engine_scaled, mending
+from fastrnn.calls import verb
 from fastrnn.checks import flag, sequence_array, wanted_fields
 from fastrnn.gradient import Gradient, collect, collect_scaled, split_upstream
-from fastrnn.keywords import suggests_keywords
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
 
-@suggests_keywords
+@verb
 def backward(
     net: RNN,
     x: ArrayLike,
@@ -95,7 +95,8 @@ def backward(
     wanted = wanted_fields(wrt, ("w1", "w2", "b", "x", "h0"))
     per_sequence, scaled = flag("per_sequence", per_sequence), flag("scaled", scaled)
     upstream = sequence_array("dh", dh)
-    job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,))
+    new = "KBTF" if "x" in wanted else "KBH"
+    job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,), results=new)
     upstream, dlast = split_upstream(job, upstream)
     options: dict[str, Any] = {
         "fused": False,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled, streams
+from fastrnn.calls import verb
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.growth import largest_exponent
-from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import sequences
 from fastrnn.streamed_diagnosis import streamed_diagnosis
 
 
-@suggests_keywords
+@verb
 def diagnose(
     net: RNN,
     x: ArrayLike,
@@ -110,7 +110,7 @@ def diagnose(
         read = streamed_diagnosis(net, x, h0, workers)
         if read is not None:
             return read
-    job = sequences(net, x, h0=h0, lengths=lengths)
+    job = sequences(net, x, h0=h0, lengths=lengths, results="KBTH")
     seed = job.output_seed(v)
     states, _ = engine.forward(job, keep=True, workers=workers)
     by_x, _ = engine_scaled.influence(job, seed, workers=workers)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastrnn.calls import verb
 from fastrnn.checks import float_array, require_finite
 from fastrnn.equilibria import FixedPoints, fixed_points_of
-from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 
 
-@suggests_keywords
+@verb
 def fixed_points(net: RNN, x: ArrayLike = 0.0) -> FixedPoints:
     r"""Fixed points of a scalar neuron under constant inputs, and their stability.
 

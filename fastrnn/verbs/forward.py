@@ -8,13 +8,13 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled, streams
+from fastrnn.calls import verb
 from fastrnn.checks import FloatArray, choice, flag, output_array
-from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import sequences
 
 
-@suggests_keywords
+@verb
 def forward(
     net: RNN,
     x: ArrayLike | Iterator[ArrayLike],
@@ -102,8 +102,9 @@ def forward(
                 "x must be an array, got an iterator of blocks, which is for keep='last' without "
                 "lengths, scaled and out"
             )
-    job = sequences(net, x, h0=h0, lengths=lengths)
     axes = "KBH" if keep == "last" else "KBTH"
+    new = axes if out is None else "KBH"
+    job = sequences(net, x, h0=h0, lengths=lengths, results=new)
     if scaled:
         if out is not None:
             raise ValueError("out must be None where scaled=True")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastrnn import engine_scaled
-from fastrnn.keywords import suggests_keywords
+from fastrnn.calls import verb
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import sequences
 
 
-@suggests_keywords
+@verb
 def influence(
     net: RNN,
     x: ArrayLike,
@@ -75,7 +75,7 @@ def influence(
     >>> fastrnn.influence(net, [1.0] * 200_001)[0]
     1.000e-200000
     """
-    job = sequences(net, x, h0=h0, lengths=lengths)
+    job = sequences(net, x, h0=h0, lengths=lengths, results="KBTF")
     by_x, _ = engine_scaled.influence(
         job, job.output_seed(v), workers=workers, memory=byte_budget(memory)
     )

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn import engine
+from fastrnn.calls import verb
 from fastrnn.jacobians import JacobianNorms, jacobian_norms_of
-from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
@@ -15,7 +15,7 @@ from fastrnn.sequences import sequences
 DEFAULT_LAGS = 64
 
 
-@suggests_keywords
+@verb
 def jacobian_norms(
     net: RNN,
     x: ArrayLike,
@@ -77,7 +77,7 @@ def jacobian_norms(
     >>> norms.smallest
     [1.000e+00, 1.000e-01, 1.000e-2000]
     """
-    job = sequences(net, x, h0=h0, lengths=lengths)
+    job = sequences(net, x, h0=h0, lengths=lengths, results="KBTH")
     wanted = _lags(lags, job.x.shape[1])
     states, _ = engine.forward(job, keep=True, workers=workers)
     return jacobian_norms_of(job, states, wanted)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn import engine_scaled, mending, streams, truncated
+from fastrnn.calls import verb
 from fastrnn.checks import (
     FloatArray,
     choice,
@@ -20,13 +21,12 @@ from fastrnn.checks import (
     wanted_fields,
 )
 from fastrnn.gradient import Gradient, collect, collect_scaled
-from fastrnn.keywords import suggests_keywords
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN, require_net
 from fastrnn.sequences import Sequences, sequences
 
 
-@suggests_keywords
+@verb
 def loss_and_grad(
     net: RNN,
     x: ArrayLike,
@@ -122,7 +122,8 @@ def loss_and_grad(
         if read is not None:
             return read
     target = sequence_array("y", y)
-    job = sequences(net, x, h0=h0, lengths=lengths, others=(target,))
+    new = "KBTF" if "x" in wanted else "KBH"
+    job = sequences(net, x, h0=h0, lengths=lengths, others=(target,), results=new)
     target = job.full("y", target, "KBTO")
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
@@ -140,6 +141,7 @@ def loss_and_grad(
     return _in_floats(job, target, wanted, scale, truncate=truncate, **options)
 
 
+@verb
 def loss_and_grad_of_each(net: RNN, x: FloatArray, y: FloatArray) -> tuple[Any, Gradient]:
     """Mean squared error of each sequence by itself, and its gradients: axes [K,] B.
 

@@ -7,14 +7,14 @@ from typing import SupportsIndex
 
 from numpy.typing import ArrayLike
 
+from fastrnn.calls import verb
 from fastrnn.exponents import Lyapunov
 from fastrnn.growth import lyapunov_of
-from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
 
-@suggests_keywords
+@verb
 def lyapunov(
     net: RNN,
     x: ArrayLike,

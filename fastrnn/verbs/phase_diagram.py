@@ -8,16 +8,16 @@ from typing import SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastrnn.calls import verb
 from fastrnn.checks import choice, float_array, integer, require_finite, sequence_array
 from fastrnn.kernels import ACTIVATIONS
-from fastrnn.keywords import suggests_keywords
 from fastrnn.phases import PARAMETERS, PhaseDiagram, phases_of
 
 # Halvings of the distance between neighbours, by default.
 REFINE = 10
 
 
-@suggests_keywords
+@verb
 def phase_diagram(
     x: ArrayLike,
     *,

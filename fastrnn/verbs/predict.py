@@ -5,13 +5,13 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastrnn import engine
+from fastrnn.calls import verb
 from fastrnn.checks import FloatArray
-from fastrnn.keywords import suggests_keywords
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
 
 
-@suggests_keywords
+@verb
 def predict(
     net: RNN,
     x: ArrayLike,
@@ -52,7 +52,7 @@ def predict(
     >>> fastrnn.predict(net, [1.0, 0.0, 0.0])
     array([3. , 2. , 1.5])
     """
-    job = sequences(net, x, h0=h0, lengths=lengths)
+    job = sequences(net, x, h0=h0, lengths=lengths, results="KBTH")
     states, _ = engine.forward(job, keep=True, workers=workers)
     if net.has_readout:
         states = engine.readout(job, states, workers=workers)

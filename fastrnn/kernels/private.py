@@ -1,0 +1,138 @@
+"""A folder of the user's own: what is read from it may be run.
+
+Whoever may write to an ancestor of the folder can put another in its place between two looks at
+its path. So each use opens the folder once, looks at what it has opened, and reaches files from
+there; Windows has no such descriptors, and homes that others cannot write to.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+BY_DESCRIPTOR = {os.open, os.unlink, os.rename} <= os.supports_dir_fd
+HAS_OWNERS = hasattr(os, "getuid")
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+# Flags that not every system has.
+FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+# A pipe in the place of a file would keep its reader waiting.
+FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+# Half-written files of processes that were killed, and the seconds after which they are removed.
+HALF_WRITTEN, HALF_WRITTEN_SECONDS = ".half-written", 86400
+
+
+class NotPrivate(Exception):
+    """Other users may write to a folder, or put another in its place."""
+
+
+def check(folder: Path) -> None:
+    """Raise NotPrivate unless a resolved path leads, for other users too, to a private folder."""
+    if not HAS_OWNERS:
+        return
+    _check_own(folder, folder.stat())
+    for ancestor in folder.parents:
+        status = ancestor.stat()
+        # In a folder with the sticky bit others cannot move what is not theirs.
+        if status.st_mode & WRITABLE and not status.st_mode & stat.S_ISVTX:
+            raise NotPrivate(f"other users may write to {ancestor}")
+        if status.st_uid not in _trusted_users():
+            raise NotPrivate(f"{ancestor} is another user's, who may write to it")
+
+
+def _check_own(folder: Path, status: os.stat_result) -> None:
+    if status.st_uid != os.getuid():
+        raise NotPrivate(f"{folder} is another user's, and other users may write to it")
+    if status.st_mode & WRITABLE:
+        raise NotPrivate(f"other users may write to {folder}")
+
+
+@cache
+def _trusted_users() -> frozenset[int]:
+    """The user, root, and in a user namespace without root the one that root is shown as."""
+    trusted = {0, os.getuid()}
+    with suppress(OSError, ValueError):
+        mapped = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+        if not any(int(first_outside) == 0 for _, first_outside, _ in mapped):
+            trusted.add(int(Path("/proc/sys/kernel/overflowuid").read_text()))
+    return frozenset(trusted)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Folder]:
+    """The folder, open; NotPrivate if it is not the user's own at this moment."""
+    if not BY_DESCRIPTOR:
+        yield Folder(folder, None)
+        return
+    descriptor = os.open(folder, os.O_RDONLY | FOLDER)
+    try:
+        _check_own(folder, os.fstat(descriptor))
+        yield Folder(folder, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is open; files are reached from its descriptor, where systems have those."""
+
+    path: Path
+    descriptor: int | None
+
+    def read(self, name: str) -> bytes:
+        """Content of a regular file."""
+        with open(
+            os.open(self._at(name), os.O_RDONLY | FILE, dir_fd=self.descriptor), "rb"
+        ) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(f"{self.path / name} is no regular file")
+            return file.read()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file in place, whole or not at all."""
+        part, here = _half_written(name), self.descriptor
+        try:
+            self._create(part, content)
+            os.replace(self._at(part), self._at(name), src_dir_fd=here, dst_dir_fd=here)
+        except BaseException:
+            with suppress(OSError):
+                self.remove(part)
+            raise
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        os.unlink(self._at(name), dir_fd=self.descriptor)
+
+    def names(self) -> list[str]:
+        """Names of all files."""
+        return os.listdir(self.path if self.descriptor is None else self.descriptor)
+
+    def tidy(self) -> None:
+        """Remove what killed processes left half-written; OSError where nothing can be written."""
+        probe = _half_written("probe")
+        self._create(probe, b"")
+        self.remove(probe)
+        for name in self.names():
+            if name.endswith(HALF_WRITTEN):
+                with suppress(OSError):
+                    age = time.time() - os.stat(self._at(name), dir_fd=self.descriptor).st_mtime
+                    if age > HALF_WRITTEN_SECONDS:
+                        self.remove(name)
+
+    def _create(self, name: str, content: bytes) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE
+        with open(os.open(self._at(name), flags, 0o600, dir_fd=self.descriptor), "wb") as file:
+            file.write(content)
+
+    def _at(self, name: str) -> str | Path:
+        return self.path / name if self.descriptor is None else name
+
+
+def _half_written(name: str) -> str:
+    return f"{name}.{secrets.token_hex(8)}{HALF_WRITTEN}"
