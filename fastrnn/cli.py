@@ -170,7 +170,9 @@ def info() -> None:
 
 
 @cli.command()
-@click.option("--points", default=1_000_000, show_default=True, type=click.IntRange(min=2))
+@click.option(
+    "--points", default=1_000_000, show_default=True, type=click.IntRange(2, 1_000_000_000)
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def accuracy(points: int, as_json: bool) -> None:
     """Measure the rounding errors of the activations on this processor.

@@ -122,6 +122,7 @@ def read_series(
                 f"series {source!r} is bundled, and also a file in this folder: './{source}' is "
                 "the file; for the bundled one, give the file another name"
             )
+        _refuse_text_options(f"the bundled series {source}", wanted, encoding)
         with resources.as_file(resources.files("fastrnn") / "data" / f"{source}.csv") as bundled:
             found = _read_text(bundled, f"bundled series {source}", wanted, None)
     else:
@@ -158,7 +159,7 @@ def _read_file(source: str | os.PathLike[str], wanted: Options, encoding: str | 
     if "://" in str(source):
         raise ValueError(f"series {str(source)!r}: addresses are not read, download the file first")
     if not path.exists() or path.is_dir():
-        what = "a folder, not a file" if path.is_dir() else "no such file"
+        what = "a folder, not a file" if path.is_dir() and str(source) else "no such file"
         raise FileNotFoundError(
             f"series {str(source)!r}: {what}, nor one of the bundled {', '.join(BUNDLED)}"
         )
@@ -166,12 +167,18 @@ def _read_file(source: str | os.PathLike[str], wanted: Options, encoding: str | 
         raise ValueError(f"{path.name} is {NOT_READ[suffix]}")
     if suffix not in (".npy", ".parquet"):
         return _read_text(path, path.name, wanted, encoding)
-    given = {"column": wanted.column} if suffix == ".npy" else {}
-    given |= {name: getattr(wanted, name) for name in ("header", "separator", "decimal", "comment")}
-    for name, value in {**given, "encoding": encoding, "na": wanted.na or None}.items():
-        if value is not None:
-            raise ValueError(f"{name} is for text files, got {value!r} for {path.name}")
+    _refuse_text_options(path.name, wanted, encoding)
+    if suffix == ".npy" and wanted.column is not None:
+        raise ValueError(f"column is for tables, got {wanted.column!r} for {path.name}")
     return _read_npy(path) if suffix == ".npy" else _read_parquet(path, wanted.column)
+
+
+def _refuse_text_options(name: str, wanted: Options, encoding: str | None) -> None:
+    options = {"header", "separator", "decimal", "comment", "na"}
+    given = {option: getattr(wanted, option) for option in sorted(options)}
+    for option, value in {**given, "encoding": encoding}.items():
+        if value not in (None, ()):
+            raise ValueError(f"{option} is for text files, got {value!r} for {name}")
 
 
 def _read_text(path: Path | None, name: str, wanted: Options, encoding: str | None) -> Reading:

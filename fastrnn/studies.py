@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PLANE = {"w2": "-4:4:161", "b": "-3:3:121"}
 # A longer axis is a sign of a slip.
 MOST_ON_AXIS = 100_000
+# After as many, two neighbours on an axis are one float.
+MOST_HALVINGS = 64
 RANGE_HELP = "A number, or LO:HI:N (evenly spaced) for an axis of the plane."
 
 
@@ -101,7 +103,13 @@ def diagnose(
 @click.option("--w2", help=f"{RANGE_HELP} {PLANE['w2']} by default.")
 @click.option("--b", help=f"{RANGE_HELP} {PLANE['b']} by default.")
 @click.option("--scale", default="1", show_default=True, help=f"Of the input. {RANGE_HELP}")
-@click.option("--refine", default=10, show_default=True, help="Halvings along the boundary.")
+@click.option(
+    "--refine",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0, MOST_HALVINGS),
+    help="Halvings along the boundary.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; phase-SERIES by default.")
 def phase(
@@ -131,8 +139,8 @@ def phase(
         if given[name] is None:
             given[name] = usual if ranges < 2 else ("1" if name == "w2" else "0")
             ranges += ":" in given[name]
-    _require_plane(given)
     parameters = {name: _values(name, text) for name, text in given.items()}
+    _require_plane(given)
     run = _Run.begin(
         "phase", series, out, options,
         workers=workers, quiet=quiet, as_json=as_json, force=force,

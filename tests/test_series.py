@@ -305,6 +305,18 @@ def test_wrong_options(options, error, match, tmp_path):
         fastrnn.load_series(write(tmp_path, "x\n1\n"), **options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"encoding": "latin-1"}, {"header": True}, {"separator": ","}, {"na": "x"}, {"decimal": "."}],
+)
+def test_options_of_text_are_for_text(options, tmp_path):
+    ((name, value),) = options.items()
+    np.save(tmp_path / "x.npy", np.arange(3))
+    for source in ("sunspots", tmp_path / "x.npy"):
+        with pytest.raises(ValueError, match=f"{name} is for text files, got .*{value}.* for "):
+            fastrnn.load_series(source, **options)
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
 def test_text_in_other_encodings(encoding, tmp_path):
     path = tmp_path / "x.csv"
@@ -459,7 +471,7 @@ def test_npy(tmp_path):
     path = tmp_path / "x.npy"
     np.save(path, np.arange(6, dtype=np.int32).reshape(2, 3))
     assert fastrnn.load_series(path).tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(ValueError, match="column is for text files, got 'x' for x.npy"):
+    with pytest.raises(ValueError, match="column is for tables, got 'x' for x.npy"):
         fastrnn.load_series(path, column="x")
     np.save(path, np.zeros((2, 2, 2)))
     with pytest.raises(
