@@ -5,13 +5,22 @@ import io
 import os
 import sys
 import threading
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 import fastrnn
 from fastrnn.series import BUNDLED
-from fastrnn.text import lines
+from fastrnn.text import arrow, column, lines
+
+# Texts are read by both parsers, where both are installed.
+PARSERS = ["NumPy", "Arrow"] if find_spec("pyarrow") else ["NumPy"]
+
+
+@pytest.fixture(autouse=True, params=PARSERS)
+def parser(request, monkeypatch):
+    monkeypatch.setattr(column, "ARROW_FROM", 1 if request.param == "Arrow" else sys.maxsize)
 
 
 def write(tmp_path, text, name="series.csv"):
@@ -352,6 +361,19 @@ def test_a_long_file_is_read_in_blocks(tmp_path, monkeypatch):
     assert fastrnn.load_series(path, fill="drop").tolist() == [5, 7]
     with pytest.raises(ValueError, match="the series has gaps, 5 in 7 values"):
         fastrnn.load_series(path)
+
+
+def test_both_parsers_read_the_same_bits(monkeypatch):
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng()
+    bits = rng.integers(0, 1 << 64, 20_000, np.uint64).view(np.float64)
+    values = bits[np.isfinite(bits)].tolist()
+    cells = [format(value, spec) for value in values for spec in (".17g", ".25e", ".3g")]
+    dialect = column.Dialect("\x1f", ".", None, ["1"], [True], 0, 0, frozenset({""}))
+    text = [f"{cell}\n" for cell in cells]
+    by_arrow, by_numpy = arrow.values(text, dialect), column._parsed(text, dialect)
+    assert (by_arrow.view(np.uint64) == by_numpy.view(np.uint64)).all()
+    assert (by_numpy == np.array([float(cell) for cell in cells])).all()
 
 
 def test_what_was_read_is_logged(tmp_path, caplog):
