@@ -319,7 +319,18 @@ def test_a_series_from_a_pipe(call, tmp_path):
     )
     assert len(rows(tmp_path / "sweep-stdin")) == 1
     other = call("sweep", "-", "--w2", "0.5", input="x\n1\n2\n5\n")
-    assert "sweep-stdin holds the sweep of standard input with sha256" in str(other.exception)
+    assert "sweep-stdin holds the sweep of a pipe, values with sha256" in str(other.exception)
+    assert call("sweep", "-", "--w2", "0.5", input="x\n1\n2\n4\n").exit_code == 0
+
+
+def test_a_file_name_that_is_no_utf8(tmp_path):
+    name = os.fsdecode(b"a\xff.csv")
+    (tmp_path / name).write_text("x\n1\n2\n4\n")
+    for _ in range(2):
+        result = run("sweep", name, "--w2", "0.5", "--out", "out", "--quiet", cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["series"] == name
 
 
 def test_compressed_files_and_tabs(call, tmp_path):

@@ -370,8 +370,8 @@ def test_both_parsers_read_the_same_bits(monkeypatch):
     values = bits[np.isfinite(bits)].tolist()
     cells = [format(value, spec) for value in values for spec in (".17g", ".25e", ".3g")]
     dialect = column.Dialect("\x1f", ".", None, ["1"], [True], 0, 0, frozenset({""}))
-    text = [f"{cell}\n" for cell in cells]
-    by_arrow, by_numpy = arrow.values(text, dialect), column._parsed(text, dialect)
+    rows = [f"{cell}\n" for cell in cells]
+    by_arrow, by_numpy = arrow.values("".join(rows), dialect), column._parsed(rows, dialect)
     assert (by_arrow.view(np.uint64) == by_numpy.view(np.uint64)).all()
     assert (by_numpy == np.array([float(cell) for cell in cells])).all()
 

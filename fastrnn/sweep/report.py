@@ -41,9 +41,11 @@ class Origin(NamedTuple):
     @classmethod
     def of(cls, command: str, series: str, values: NDArray[Any]) -> Origin:
         """Results of a command over a series as it was given, and its values."""
-        if series == STDIN:
-            return cls(command, f"standard input with sha256 {_sha256(values)}")
-        return cls(command, series if series in BUNDLED else str(Path(series).resolve()))
+        if series in BUNDLED:
+            return cls(command, series)
+        if series != STDIN and Path(series).is_file():
+            return cls(command, str(Path(series).resolve()))
+        return cls(command, f"a pipe, values with sha256 {_sha256(values)}")
 
 
 @contextmanager
@@ -148,7 +150,9 @@ def _sha256(values: NDArray[Any]) -> str:
 
 def write_json(run: dict[str, Any], path: Path) -> None:
     """A record as JSON."""
-    path.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+    # Names of files may have bytes that are no UTF-8: JSON has the same escapes for them.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def readable_table(table: SweepTable) -> str:

@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from fastrnn.text.dialect import Dialect
 
 
-def values(lines: list[str], dialect: Dialect) -> NDArray[np.float64]:
+def values(text: str, dialect: Dialect) -> NDArray[np.float64]:
     """Values of the column, NaN for gaps; ValueError where a cell is neither, ImportError."""
     from pyarrow import BufferReader, csv, float64
 
-    text = "".join(lines).encode()
+    data = text.encode()
     names = [str(i) for i in range(len(dialect.names))]
     wanted = str(dialect.index)
     table = csv.read_csv(
-        BufferReader(text),
+        BufferReader(data),
         # In one block: the types of its first rows are never guessed.
-        csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+        csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
         csv.ParseOptions(
-            delimiter=dialect.separator, ignore_empty_lines=False, newlines_in_values=b'"' in text
+            delimiter=dialect.separator, ignore_empty_lines=False, newlines_in_values='"' in text
         ),
         csv.ConvertOptions(
             include_columns=[wanted],

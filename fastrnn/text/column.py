@@ -47,13 +47,13 @@ def read_column(
 
 def _values(name: str, block: Block, dialect: Dialect) -> NDArray[np.float64]:
     """The column's values in a block, by the first parser that can read all of it."""
-    if '"' in "".join(block.lines):
+    if '"' in block.text:
         for _ in rows_of(block, dialect.separator):
             pass  # raises where a quote is not closed, which NumPy accepts
     if not dialect.has_numeric_gaps:
         if len(block.lines) >= ARROW_FROM:
             with suppress(ValueError, ImportError):
-                return arrow.values(block.lines, dialect)
+                return arrow.values(block.text, dialect)
         if "\n" not in block.lines:
             with suppress(ValueError):
                 return _parsed(block.lines, dialect)

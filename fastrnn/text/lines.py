@@ -5,21 +5,34 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 # Lines that are read at once: some MB.
-BLOCK = 10_000
+BLOCK = 30_000
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """Lines, and the number of each in its file."""
 
     lines: list[str]
     numbers: Sequence[int]
 
+    @cached_property
+    def text(self) -> str:
+        """All lines in one."""
+        return "".join(self.lines)
+
     def after(self, index: int) -> Block:
         """What begins at a line."""
-        return Block(self.lines[index:], self.numbers[index:])
+        return Block(self.lines[index:], self.numbers[index:]) if index else self
+
+    def before(self, index: int) -> Block:
+        """What ends before a line."""
+        if index == len(self.lines):
+            return self
+        return Block(self.lines[:index], self.numbers[:index])
 
 
 def blocks(lines: Iterable[str], comment: str | None) -> Iterator[Block]:
@@ -32,11 +45,11 @@ def blocks(lines: Iterable[str], comment: str | None) -> Iterator[Block]:
         while last and not block.lines[last - 1].strip():
             last -= 1
         # Blank lines are gaps if anything comes after them, and a row may go on within quotes.
-        if not last or "".join(block.lines).count('"') % 2:
+        if not last or block.text.count('"') % 2:
             held = block
             continue
         held = block.after(last)
-        yield Block(block.lines[:last], block.numbers[:last])
+        yield block.before(last)
     if any(line.strip() for line in held.lines):
         yield held
 
@@ -69,7 +82,7 @@ def _numbered(lines: Iterator[str], comment: str | None) -> Iterator[Block]:
 def _without_comments(block: Block, comment: str) -> Block:
     kept = [
         (line.partition(comment)[0], number)
-        for line, number in zip(*block, strict=True)
+        for line, number in zip(block.lines, block.numbers, strict=True)
         if not line.lstrip().startswith(comment)
     ]
     return Block([line for line, _ in kept], [number for _, number in kept])
