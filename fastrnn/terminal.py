@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
@@ -72,7 +73,9 @@ def prepared_series(series: str, options: dict[str, Any]) -> tuple[Reading, Prep
 
 def series_name(series: str) -> str:
     """A series as it is called in titles."""
-    return "standard input" if series == "-" else Path(series).name
+    # Bytes that are no UTF-8 cannot be drawn.
+    name = Path(series).name.encode("utf-8", "replace").decode()
+    return "standard input" if series == "-" else name
 
 
 def default_folder(command: str, series: str) -> Path:
@@ -137,7 +140,10 @@ def draw(path: Path, picture: Callable[[], Any]) -> str:
     if find_spec("matplotlib") is None:
         return "it needs matplotlib: python -m pip install 'fastrnn[plot]'"
     try:
-        picture().savefig(path)
+        with warnings.catch_warnings():
+            # Names in letters that the font lacks are drawn as boxes.
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            picture().savefig(path)
     except Exception as error:
         path.unlink(missing_ok=True)
         return f"{type(error).__name__}: {error}"

@@ -323,14 +323,15 @@ def test_a_series_from_a_pipe(call, tmp_path):
     assert call("sweep", "-", "--w2", "0.5", input="x\n1\n2\n4\n").exit_code == 0
 
 
-def test_a_file_name_that_is_no_utf8(tmp_path):
-    name = os.fsdecode(b"a\xff.csv")
+@pytest.mark.parametrize("name", [os.fsdecode(b"a\xff.csv"), "\N{CJK UNIFIED IDEOGRAPH-6570}.csv"])
+def test_any_file_name_is_drawn_and_recorded(name, tmp_path):
     (tmp_path / name).write_text("x\n1\n2\n4\n")
     for _ in range(2):
         result = run("sweep", name, "--w2", "0.5", "--out", "out", "--quiet", cwd=tmp_path)
         assert (result.returncode, result.stderr) == (0, "")
     record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert record["series"] == name
+    assert (tmp_path / "out" / "sweep.png").exists()
 
 
 def test_compressed_files_and_tabs(call, tmp_path):

@@ -98,7 +98,9 @@ def test_gaps_are_filled_only_on_request(tmp_path):
         ("x\n", "the series is empty"),
         ("x\nnan\n\"\"\n", "the series has no values, only gaps"),
         ("x\n1\ninf\n", "the series must be finite, got inf"),
-        ("x\n1\n\"2\n", "series.csv is not a CSV file"),
+        ("x\n1\n\"2\n", "series.csv is not a CSV file: line 3"),
+        ("\"x\n1\n2\n", "series.csv is not a CSV file: line 1"),
+        ("1.5,2.5\nfoo,bar\n", "series.csv, line 2, column '2': expected a number, got 'bar'"),
     ],
 )  # fmt: skip
 def test_wrong_csv(tmp_path, text, match):
@@ -118,7 +120,7 @@ NAMES = "'{}' may be a header or the first values: choose header=True or header=
         ("date,2019\n2000-01-01,5\n2000-01-02,6\n", [5, 6]),
         ("2019-01,2019-02\n1.5,2.5\n", [2.5]),
         ("x\n1\n2\n", [1, 2]),
-        ("\n\nx\n1\n2\n", [1, 2]),
+        ("\n \nx\n1\n2\n", [1, 2]),
         ("x\nNA\n2\n", [2]),
         ("a,NA\n1,2\n", [2]),
         ("a,b,\n1,2,\n3,4,\n", [2, 4]),
@@ -144,6 +146,7 @@ def test_a_header_is_no_value(text, values, tmp_path):
         ("0.5\n1.5\n", [0.5, 1.5]),
         ("1,2,5\n2,3,8\n3,4,7\n", [5, 8, 7]),
         ("5", [5]),
+        pytest.param(f"{'0' * 5000}1;7\n2;8\n", [7, 8], id="thousands of digits"),
     ],
 )
 def test_a_file_without_a_header_keeps_its_first_row(text, values, tmp_path):
@@ -200,6 +203,23 @@ def test_a_decimal_comma_and_two_columns_are_not_mixed_up(tmp_path):
 )
 def test_a_decimal_comma_is_found(text, values, tmp_path):
     assert fastrnn.load_series(write(tmp_path, text), fill="drop").tolist() == values
+
+
+@pytest.mark.parametrize("separator", ["\t", ";", "|", ","])
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_what_was_written_is_read(separator, decimal, newline, tmp_path):
+    values = np.random.default_rng().standard_normal(300)
+    values[100:110] = np.nan
+    quote = '"' if separator == decimal else ""
+    cells = [f"{quote}{value!r}{quote}".replace(".", decimal) for value in values.tolist()]
+    rows = ["day", "x"], *([f"2000-01-{i:02}", cell] for i, cell in enumerate(cells))
+    path = tmp_path / "x.csv"
+    path.write_bytes(newline.join(separator.join(row) for row in rows).encode())
+    found = fastrnn.load_series(path, fill="drop")
+    assert (found == values[~np.isnan(values)]).all()
+    path.write_bytes(newline.join(separator.join(row) for row in rows[1:]).encode())
+    assert (fastrnn.load_series(path, fill="drop") == found).all()
 
 
 def test_thousands_are_no_decimals(tmp_path):
@@ -272,6 +292,8 @@ def test_marks_of_ones_own(tmp_path):
     found = fastrnn.load_series(path, na=["-999", "lost"], fill="interpolate")
     assert found.tolist() == [1, 2, 3, 4]
     assert fastrnn.load_series(write(tmp_path, "1\n2\n-999\n"), na="-999", fill="drop").size == 2
+    path = write(tmp_path, "x\n1,5\nlost\n2,5\n")
+    assert fastrnn.load_series(path, na="lost", fill="drop").tolist() == [1.5, 2.5]
 
 
 def test_comments(tmp_path):
@@ -397,10 +419,14 @@ def test_compressed_text(tmp_path):
         fastrnn.load_series(tmp_path / "x.csv.gz")
 
 
-def test_pipes(tmp_path, monkeypatch):
+def test_standard_input(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n1\n2\n")))
     assert fastrnn.load_series("-").tolist() == [1, 2]
     assert not sys.stdin.closed
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_named_pipes(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("x\n1\n2\n",))
     writer.start()

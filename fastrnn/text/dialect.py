@@ -29,7 +29,8 @@ NO_SEPARATOR = "\x1f"
 # Rows that are looked at before the rest is read.
 SAMPLE = 100
 
-_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
+# Longer ones are no labels, nor quickly turned into integers.
+_WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER = re.compile(
     r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf|infinity)", re.ASCII | re.IGNORECASE
 )
@@ -90,7 +91,7 @@ def is_number(cell: str, decimal: str = ".") -> bool:
 def find_dialect(name: str, block: Block, options: Options) -> Dialect:
     """The one reading of a text that begins with ``block``."""
     gaps = frozenset(GAPS) | {mark.strip().lower() for mark in options.na}
-    separator = options.separator or _separator(name, block, options)
+    separator = options.separator or _separator(name, block, options, gaps)
     every = rows_of(block, separator)
     start, first = next((index, cells) for index, cells in every if cells)
     after, *body = list(itertools.islice(every, SAMPLE)) or [(len(block.lines), [])]
@@ -123,7 +124,7 @@ def _is_full(row: Sequence[str], first: Sequence[str], index: int, gaps: frozens
     return len(row) == len(first) and row[index].lower() not in gaps
 
 
-def _separator(name: str, block: Block, options: Options) -> str:
+def _separator(name: str, block: Block, options: Options, gaps: frozenset[str]) -> str:
     """What divides every row into the same number of cells, above one."""
     block = Block([line for line in block.lines[:SAMPLE] if line.strip()], range(SAMPLE))
     for separator in SEPARATORS:
@@ -132,9 +133,9 @@ def _separator(name: str, block: Block, options: Options) -> str:
         if len(counts) == 1 and counts.pop() > 1:
             if separator != "," or _commas_separate(name, block.lines, rows, options.decimal):
                 return separator
-    first, *cells = (row[0] for row in _rows(block, NO_SEPARATOR))
+    first, *cells = [row[0] for row in _rows(block, NO_SEPARATOR)] or [""]
     title = not any(separator in first for separator in SEPARATORS)
-    if (title or _either(first)) and all(_either(cell) or cell.lower() in GAPS for cell in cells):
+    if (title or _either(first)) and all(_either(cell) or cell.lower() in gaps for cell in cells):
         return NO_SEPARATOR
     # No row would do: the first sets the number of cells, and the row that differs is named.
     found = max(SEPARATORS, key=block.lines[0].count)
@@ -247,7 +248,8 @@ def _index_without_name(columns: Sequence[_Column]) -> bool:
 
 def _perhaps_names(columns: Sequence[_Column], labels: Sequence[str]) -> bool:
     """Whole numbers that may be labels: 0 alone, 2019 and 2020, or any above decimal numbers."""
-    if not labels or not any(column.body for column in columns):
+    whole = all(_WHOLE.fullmatch(label) for label in labels)
+    if not labels or not whole or not any(column.body for column in columns):
         return False
     numbers = [column for column in columns if column.begins_with(_either) and column.numbers]
     return (

@@ -60,7 +60,8 @@ def rows_of(block: Block, separator: str) -> Iterator[tuple[int, list[str]]]:
     index = 0
     try:
         for row in reader:
-            yield index, [cell.strip() for cell in row]
+            blank = not block.lines[index].strip()
+            yield index, [] if blank else [cell.strip() for cell in row]
             index = reader.line_num
     except csv.Error as error:
         line = block.numbers[min(index, len(block.lines) - 1)]
