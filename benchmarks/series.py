@@ -1,6 +1,6 @@
 """Time and memory of reading a long series from text.
 
-``python -m benchmarks.series`` prints them beside those of pandas.
+``python -m benchmarks.series`` compares them with those of pandas.
 """
 
 import os

@@ -108,7 +108,7 @@ def load_series(
 def read_series(
     source: str | os.PathLike[str], *, fill: Fill | None, encoding: str | None, **options: Any
 ) -> Reading:
-    """The same as `load_series`, with what was read in words."""
+    """A series with the options of `load_series`, and what was read in words."""
     if fill is not None:
         choice("fill", fill, ("interpolate", "drop"))
     if not isinstance(source, (str, os.PathLike)):

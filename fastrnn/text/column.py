@@ -78,7 +78,7 @@ def _parsed(lines: list[str], dialect: Dialect) -> NDArray[np.float64]:
 
 
 def _with_nan(lines: list[str], dialect: Dialect) -> list[str]:
-    """The same lines with NaN in the place of every mark of a gap, and for every blank line."""
+    """Lines with ``nan`` in the place of every mark of a gap, and for every blank line."""
     separator = re.escape(dialect.separator)
     marks = "|".join(re.escape(mark) for mark in sorted(dialect.gaps, key=len, reverse=True))
     gap = rf'(^|{separator})[ ]*("?)[ ]*(?:{marks})[ ]*\2[ ]*(?={separator}|$)'
