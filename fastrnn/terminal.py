@@ -46,7 +46,7 @@ _OPTIONS = (
     ),
     click.option("--workers", type=int, help="Threads, -1 for all cores; those usable by default."),
     click.option("--quiet", is_flag=True, help="No table, no progress bar."),
-    click.option("--force", is_flag=True, help="Overwrite what --out holds of another series."),
+    click.option("--force", is_flag=True, help="Overwrite what --out holds of something else."),
 )
 
 
