@@ -19,6 +19,7 @@ from fastrnn import __version__
 from fastrnn.batch.commands import export, run_job, verify
 from fastrnn.studies import diagnose, phase
 from fastrnn.terminal import (
+    default_folder,
     draw,
     end,
     heed_stops,
@@ -39,10 +40,13 @@ FILES = ("sweep.csv", "sweep.png", "run.json")
 SPREAD_PROFILES = 5
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="fastrnn")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Recurrent networks in bulk: what the feedback weight W2 does to memory and gradients."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -57,7 +61,6 @@ def cli() -> None:
 @click.option("--b", default=0.0, show_default=True, help="Bias.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; sweep-SERIES by default.")
 @click.option("--shard", help="Of a job: I/N, the I-th of N parts. Known in a Slurm array.")
-@click.option("--force", is_flag=True, help="Of a job: lose what --out holds of another.")
 def sweep(
     series: str,
     out: Path | None,
@@ -67,10 +70,11 @@ def sweep(
     force: bool,
     **options: Any,
 ) -> None:
-    r"""Run a bank of neurons, one for each W2, over SERIES and predict each next value.
+    """Run a bank of neurons, one for each W2, over SERIES and predict each next value.
 
-    SERIES is sunspots, co2 or elnino, a .csv, or a .npy of shape (T,) or (B, T). Writes
-    sweep.csv, sweep.png and run.json into a folder and prints what it found.
+    SERIES is sunspots, co2 or elnino, a file (CSV and other delimited text, also .gz, .parquet,
+    or .npy of shape (T,) or (B, T)), or - for text from standard input. Writes sweep.csv,
+    sweep.png and run.json into a folder and prints what it found.
 
     A SERIES ending in .toml is a job: a description of a larger sweep, with all options but
     --out, --workers, --quiet, --shard and --force inside. It can be stopped and run again to go
@@ -88,16 +92,17 @@ def sweep(
 
     Loss and gradients are of all sequences together; the other figures are those of the
     sequence with the median growth.
-    """
+    """  # noqa: D301 - click marks a paragraph that keeps its lines with a backspace
     if Path(series).suffix == ".toml":
         _require_defaults(options, f"must stand in {series}")
         run_job(Path(series), out, workers=workers, shard=shard, force=force, quiet=quiet)
         return
-    _require_defaults(("shard", "force"), "is for a job (SERIES ending in .toml)")
+    _require_defaults(("shard",), "is for a job (SERIES ending in .toml)")
 
     from fastrnn.checks import cast
     from fastrnn.sweep.job import parse_w2
     from fastrnn.sweep.report import (
+        Origin,
         output_folder,
         readable_table,
         record,
@@ -108,13 +113,14 @@ def sweep(
 
     began = time.perf_counter()
     w2 = cast("w2", parse_w2(options["w2"]), np.dtype(options["dtype"]))
-    values, prepared = prepared_series(series, options)
+    found, prepared = prepared_series(series, options)
     weights = {name: options[name] for name in ("w1", "b", "activation")}
-    out = Path(f"sweep-{Path(series).stem}") if out is None else out
+    out = default_folder("sweep", series) if out is None else out
+    origin = Origin.of("sweep", series, found.values)
     if not quiet:
         heading = title(series, prepared, weights["activation"], options["normalize"])
-        click.echo(heading + "\n")
-    with output_folder(out, FILES) as staging:
+        click.echo(f"{heading}\n{found.words}\n")
+    with output_folder(out, FILES, origin, force) as staging:
         with progress_bar(len(w2), "W2 values", quiet) as advance:
 
             def progress(done: int) -> None:
@@ -132,7 +138,8 @@ def sweep(
         trouble = draw(staging / "sweep.png", lambda: _picture(table, prepared, series, weights))
         seconds = time.perf_counter() - began
         about = options | {"w2": w2.tolist()}
-        write_json(record(series, values, prepared, about, workers, seconds), staging / "run.json")
+        run = record(series, origin, found.values, prepared, about, workers, seconds)
+        write_json(run, staging / "run.json")
     if not quiet:
         click.echo(readable_table(table))
         files = "sweep.csv, run.json" if trouble else "sweep.csv, sweep.png, run.json"
@@ -163,7 +170,9 @@ def info() -> None:
 
 
 @cli.command()
-@click.option("--points", default=1_000_000, show_default=True, type=click.IntRange(min=2))
+@click.option(
+    "--points", default=1_000_000, show_default=True, type=click.IntRange(2, 1_000_000_000)
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def accuracy(points: int, as_json: bool) -> None:
     """Measure the rounding errors of the activations on this processor.
@@ -188,7 +197,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     try:
-        sys.exit(cli(standalone_mode=False))
+        sys.exit(cli(prog_name="fastrnn", standalone_mode=False))
+    except click.UsageError as error:
+        where = "fastrnn" if error.ctx is None else error.ctx.command_path
+        end(f"{error.format_message()} Try '{where} --help'.", error.exit_code)
     except click.ClickException as error:
         end(error.format_message(), error.exit_code)
     except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:

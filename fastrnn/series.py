@@ -1,43 +1,77 @@
-"""Series from a bundled name, a CSV or a .npy file, or one clear error."""
+"""Series from a bundled name, a text, Parquet or .npy file or a pipe, or one clear error."""
 
 from __future__ import annotations
 
-import csv
-import math
+import logging
+import os
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import choice, float_array
+from fastrnn.text.column import read_column
+from fastrnn.text.dialect import Options
+from fastrnn.text.source import NOT_READ, STDIN, open_lines
 
 BUNDLED = ("co2", "elnino", "sunspots")
-# Cells that say "no value here", in any case.
-GAPS = frozenset({"", "na", "nan", "n/a", "null", "none", "-", "?"})
-
-SEPARATORS = ",;\t"
 
 Fill = Literal["interpolate", "drop"]
 
+_logger = logging.getLogger(__name__)
+
+
+class Reading(NamedTuple):
+    """A series, and in words what was read of which source."""
+
+    values: NDArray[np.float64]
+    words: str
+
 
 def load_series(
-    source: str | Path, *, column: str | None = None, fill: Fill | None = None
+    source: str | os.PathLike[str],
+    *,
+    column: str | None = None,
+    fill: Fill | None = None,
+    header: bool | None = None,
+    separator: str | None = None,
+    decimal: str | None = None,
+    comment: str | None = None,
+    na: str | Iterable[str] = (),
+    encoding: str | None = None,
 ) -> NDArray[np.float64]:
     """Read a series as float64.
 
     Parameters
     ----------
-    source : str or Path
-        "sunspots" (yearly number, 1700-2008), "co2" (weekly, ppm, 1958-2001), "elnino"
-        (monthly, °C, 1950-2010), or the path of a .csv or .npy file.
+    source : str or path
+        "sunspots" (yearly number, 1700-2008), "co2" (weekly, ppm, 1958-2001), "elnino" (monthly,
+        °C, 1950-2010), or a file: delimited text (.csv, .tsv, .txt, also compressed with gzip),
+        .parquet (needs ``fastrnn[parquet]``) or .npy; "-" is text from standard input. A Path is
+        always a file; "./sunspots" is a file too.
     column : str, optional
-        Column of a CSV (separated by comma, semicolon or tab), by its name; the last one by
+        Column of a table, by its name, or from "1" on where there are no names; the last one by
         default.
     fill : {"interpolate", "drop"}, optional
-        What to do with gaps (empty cells or NaN): draw a line between the neighbours, or leave
+        What to do with gaps (blank lines, empty cells, NaN, NA, null, -, ?, ., #N/A and other
+        marks of spreadsheets and data services): draw a line between the neighbours, or leave
         them out. Refused by default.
+    header : bool, optional
+        Whether the first row of a text names the columns. By default it does where it has text
+        above numbers; where it may also be values, as 0 above 0.5, it is refused.
+    separator : str, optional
+        What divides the cells of a text; found among tab, semicolon, bar and comma by default.
+    decimal : {".", ","}, optional
+        Decimal mark of a text; found by default, and refused where it may also be a separator.
+    comment : str, optional
+        Begins a comment that goes to the end of the line; none by default.
+    na : str or iterable of str, optional
+        More marks of gaps, as "-999".
+    encoding : str, optional
+        Encoding of a text; UTF-8 by default.
 
     Returns
     -------
@@ -47,9 +81,17 @@ def load_series(
     ------
     FileNotFoundError
         If there is no such file.
+    ModuleNotFoundError
+        If a .parquet file needs pyarrow.
     ValueError
-        If the column is unknown, a cell is no number (its line is named), or the series is
-        empty, infinite, or has gaps and no ``fill`` was chosen.
+        If the column is unknown, a cell is no number (its line is named), the text can be read in
+        two ways (both are named), its encoding or kind is not read, or the series is empty,
+        infinite, or has gaps and no ``fill`` was chosen.
+
+    Notes
+    -----
+    The logger ``fastrnn.series`` says at level INFO how many values were read of which column,
+    and which line was taken for the header.
 
     Examples
     --------
@@ -57,76 +99,107 @@ def load_series(
     >>> fastrnn.load_series("sunspots")[:4]
     array([ 5., 11., 16., 23.])
     """
+    options = {"header": header, "separator": separator, "decimal": decimal, "comment": comment}
+    found = read_series(source, column=column, fill=fill, na=na, encoding=encoding, **options)
+    _logger.info(found.words)
+    return found.values
+
+
+def read_series(
+    source: str | os.PathLike[str], *, fill: Fill | None, encoding: str | None, **options: Any
+) -> Reading:
+    """A series with the options of `load_series`, and what was read in words."""
     if fill is not None:
         choice("fill", fill, ("interpolate", "drop"))
-    path = Path(source)
-    if str(source) in BUNDLED:
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"source must be a name or a path, got {type(source).__name__}")
+    wanted = _checked(**options)
+    if source == STDIN:
+        found = _read_text(None, "standard input", wanted, encoding)
+    elif isinstance(source, str) and source in BUNDLED:
+        if Path(source).is_file():
+            raise ValueError(
+                f"series {source!r} is bundled, and also a file in this folder: './{source}' is "
+                "the file; for the bundled one, give the file another name"
+            )
+        _refuse_text_options(f"the bundled series {source}", wanted, encoding)
         with resources.as_file(resources.files("fastrnn") / "data" / f"{source}.csv") as bundled:
-            values = _read_csv(bundled, column)
-    elif not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "no such file"
+            found = _read_text(bundled, f"bundled series {source}", wanted, None)
+    else:
+        found = _read_file(source, wanted, encoding)
+    values, filled = _without_gaps(found.values, fill)
+    return Reading(values, found.words + filled)
+
+
+def _checked(*, na: object, **options: Any) -> Options:
+    for name in ("separator", "comment"):
+        mark = options[name]
+        if mark is not None and not (isinstance(mark, str) and _is_mark(mark, name == "comment")):
+            raise ValueError(
+                f"{name} must be one character that no number has, as ';', got {mark!r}"
+            )
+    if options["decimal"] is not None:
+        choice("decimal", options["decimal"], (".", ","))
+    if options["header"] not in (None, True, False):
+        raise TypeError(f"header must be True, False or None, got {options['header']!r}")
+    marks = tuple(na) if isinstance(na, Iterable) and not isinstance(na, str) else (na,)
+    if not all(isinstance(mark, str) for mark in marks):
+        raise TypeError(f"na must be text or several texts, got {na!r}")
+    return Options(na=marks, **options)
+
+
+def _is_mark(text: str, longer: bool) -> bool:
+    one = len(text) == 1 or (longer and len(text) > 1)
+    return one and not any(letter.isalnum() or letter in '.+-"\r\n' for letter in text)
+
+
+def _read_file(source: str | os.PathLike[str], wanted: Options, encoding: str | None) -> Reading:
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if "://" in str(source):
+        raise ValueError(f"series {str(source)!r}: addresses are not read, download the file first")
+    if not path.exists() or path.is_dir():
+        what = "a folder, not a file" if path.is_dir() and str(source) else "no such file"
         raise FileNotFoundError(
             f"series {str(source)!r}: {what}, nor one of the bundled {', '.join(BUNDLED)}"
         )
-    elif path.suffix.lower() == ".npz":
-        raise ValueError(f"{path.name} must be a .csv or .npy file: save one array with numpy.save")
-    elif path.suffix.lower() == ".npy":
-        if column is not None:
-            raise ValueError(f"column is for CSV files, got {column!r} for {path.name}")
-        values = _read_npy(path)
-    else:
-        values = _read_csv(path, column)
-    return _without_gaps(values, fill)
+    if suffix in NOT_READ:
+        raise ValueError(f"{path.name} is {NOT_READ[suffix]}")
+    if suffix not in (".npy", ".parquet"):
+        return _read_text(path, path.name, wanted, encoding)
+    _refuse_text_options(path.name, wanted, encoding)
+    if suffix == ".npy" and wanted.column is not None:
+        raise ValueError(f"column is for tables, got {wanted.column!r} for {path.name}")
+    return _read_npy(path) if suffix == ".npy" else _read_parquet(path, wanted.column)
 
 
-def _read_csv(path: Path, column: str | None) -> NDArray[np.float64]:
-    try:
-        rows = _rows(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path.name} is not a CSV file: {error}") from None
-    if not rows:
-        raise ValueError(f"{path.name} is empty")
-    header = [cell.strip() for cell in rows[0][1]]
-    if all(_is_number(cell) or cell.lower() in GAPS for cell in header):
-        header = [str(number) for number in range(1, len(header) + 1)]
-    else:
-        rows = rows[1:]
-    name = header[-1] if column is None else choice("column", column, header)
-    index = len(header) - 1 if column is None else header.index(name)
-    if column is not None and header.count(name) > 1:
-        raise ValueError(f"{path.name} has {header.count(name)} columns {name!r}")
-    values = []
-    for line, row in rows:
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path.name}, line {line}: expected {len(header)} cells, got {len(row)}"
-            )
-        cell = row[index].strip()
-        if cell.lower() not in GAPS and not _is_number(cell):
-            raise ValueError(
-                f"{path.name}, line {line}, column {name!r}: expected a number, got {cell!r}"
-            )
-        values.append(math.nan if cell.lower() in GAPS else float(cell))
-    return np.array(values)
+def _refuse_text_options(name: str, wanted: Options, encoding: str | None) -> None:
+    options = {"header", "separator", "decimal", "comment", "na"}
+    given = {option: getattr(wanted, option) for option in sorted(options)}
+    for option, value in {**given, "encoding": encoding}.items():
+        if value not in (None, ()):
+            raise ValueError(f"{option} is for text files, got {value!r} for {name}")
 
 
-def _rows(text: str) -> list[tuple[int, list[str]]]:
-    """Cells of every row that is not blank, with the line it ends in."""
-    lines = text.splitlines(keepends=True)
-    separator = max(SEPARATORS, key=lines[0].count) if lines else SEPARATORS[0]
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    return [(reader.line_num, row) for row in reader if row]
+def _read_text(path: Path | None, name: str, wanted: Options, encoding: str | None) -> Reading:
+    with open_lines(path, name, encoding) as lines:
+        values, dialect = read_column(name, lines, wanted)
+    header = "no header" if dialect.header is None else f"header in line {dialect.header}"
+    mark = ", decimal comma" if dialect.decimal == "," else ""
+    what = _of_column(values, dialect.names, dialect.index)
+    return Reading(values, f"{name}: {what}; {header}{mark}")
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _of_column(values: NDArray[Any], names: list[str], index: int) -> str:
+    number = f", number {index + 1} of {len(names)}" if len(names) > 1 else ""
+    return f"{_count(values.size, 'value')} of column {names[index]!r}{number}"
 
 
-def _read_npy(path: Path) -> NDArray[np.float64]:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _read_npy(path: Path) -> Reading:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError):
@@ -134,17 +207,48 @@ def _read_npy(path: Path) -> NDArray[np.float64]:
     array = float_array(path.name, array)
     if array.ndim not in (1, 2):
         raise ValueError(f"{path.name} must have shape (T,) or (B, T), got {array.shape}")
-    return np.asarray(array, np.float64)
+    return Reading(np.asarray(array, np.float64), f"{path.name}: array of shape {array.shape}")
 
 
-def _without_gaps(values: NDArray[np.float64], fill: Fill | None) -> NDArray[np.float64]:
+def _read_parquet(path: Path, column: str | None) -> Reading:
+    try:
+        from pyarrow import parquet, types
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"{path.name} needs pyarrow: python -m pip install 'fastrnn[parquet]'", name="pyarrow"
+        ) from None
+    try:
+        file = parquet.ParquetFile(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path.name} is not a readable Parquet file: {error}") from None
+    with file:
+        schema = file.schema_arrow
+        index = (schema.pandas_metadata or {}).get("index_columns", [])
+        names = [name for name in schema.names if name not in index]
+        if not names:
+            raise ValueError(f"{path.name} has no columns")
+        chosen = names[-1] if column is None else choice("column", column, names)
+        kind = schema.field(chosen).type
+        if not (types.is_integer(kind) or types.is_floating(kind)):
+            raise ValueError(
+                f"{path.name}, column {chosen!r}: expected numbers, got {kind}; column= chooses "
+                "another one (on the command line --column)"
+            )
+        values = np.asarray(file.read(columns=[chosen]).column(0).to_numpy(), np.float64)
+    return Reading(values, f"{path.name}: {_of_column(values, names, names.index(chosen))}")
+
+
+def _without_gaps(
+    values: NDArray[np.float64], fill: Fill | None
+) -> tuple[NDArray[np.float64], str]:
+    """Values, and in words what was done about gaps."""
     if values.size == 0:
         raise ValueError("the series is empty")
     if np.isinf(values).any():
         raise ValueError(f"the series must be finite, got {values[np.isinf(values)][0]}")
     gaps = np.isnan(values)
     if not gaps.any():
-        return values
+        return values, ""
     if gaps.all():
         raise ValueError("the series has no values, only gaps")
     if fill is None:
@@ -155,6 +259,14 @@ def _without_gaps(values: NDArray[np.float64], fill: Fill | None) -> NDArray[np.
     if values.ndim == 2:
         raise ValueError("fill is for a single series; gaps in a (B, T) array must be filled first")
     if fill == "drop":
-        return values[~gaps]
+        return values[~gaps], f"; {_count(gaps.sum(), 'gap')} left out"
+    if gaps[0] or gaps[-1]:
+        side, neighbour = ("begins", "before") if gaps[0] else ("ends", "after")
+        raise ValueError(
+            f"fill='interpolate' needs values on both sides of a gap, and the series {side} with "
+            f"one, no value {neighbour} it: choose 'drop'"
+        )
     time = np.arange(values.size)
-    return np.interp(time, time[~gaps], values[~gaps])
+    return np.interp(
+        time, time[~gaps], values[~gaps]
+    ), f"; {_count(gaps.sum(), 'gap')} interpolated"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +14,28 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.terminal import draw, heed_stops, prepared_series, progress_bar, series_options, title
+from fastrnn.terminal import (
+    default_folder,
+    draw,
+    heed_stops,
+    prepared_series,
+    progress_bar,
+    series_options,
+    title,
+)
 
 if TYPE_CHECKING:
     from fastrnn.phases import PhaseDiagram
+    from fastrnn.series import Reading
+    from fastrnn.sweep.job import PreparedSeries
+    from fastrnn.sweep.report import Origin
 
 # Of a plane, by default: an axis each, evenly spaced.
 PLANE = {"w2": "-4:4:161", "b": "-3:3:121"}
+# A longer axis is a sign of a slip.
+MOST_ON_AXIS = 100_000
+# After as many, two neighbours on an axis are one float.
+MOST_HALVINGS = 64
 RANGE_HELP = "A number, or LO:HI:N (evenly spaced) for an axis of the plane."
 
 
@@ -41,6 +58,7 @@ def diagnose(
     out: Path | None,
     workers: int | None,
     quiet: bool,
+    force: bool,
     **options: Any,
 ) -> None:
     """Tell how far back a neuron remembers SERIES, and whether its gradient survives.
@@ -56,10 +74,12 @@ def diagnose(
     from fastrnn.sweep.run import CHUNK_STEPS
     from fastrnn.verbs.diagnose import diagnose as find
 
-    began = time.perf_counter()
     values = cast("w2", parse_w2(w2), np.dtype(options["dtype"]))
-    raw, prepared = prepared_series(series, options)
-    x = prepared.values[:, :-1]
+    run = _Run.begin(
+        "diagnose", series, out, options,
+        workers=workers, quiet=quiet, as_json=as_json, force=force,
+    )  # fmt: skip
+    x = run.prepared.values[:, :-1]
     x = x[0] if len(x) == 1 else x
 
     def bank(w2: Any) -> RNN:
@@ -73,11 +93,8 @@ def diagnose(
             advance(np.size(some))
             heed_stops()
     found = parts[0] if len(parts) == 1 else joined(bank(values), parts)
-    columns = found.to_columns()
-    _leave(
-        "diagnose", series, out, columns, lambda: found.plot().figure, raw, prepared,
-        options | {"w2": values.tolist()}, workers, began, as_json, quiet, found.summary(),
-    )  # fmt: skip
+    weights = {"w2": values.tolist()}
+    run.leave(found.to_columns(), lambda: found.plot().figure, weights, found.summary())
 
 
 @click.command()
@@ -86,7 +103,13 @@ def diagnose(
 @click.option("--w2", help=f"{RANGE_HELP} {PLANE['w2']} by default.")
 @click.option("--b", help=f"{RANGE_HELP} {PLANE['b']} by default.")
 @click.option("--scale", default="1", show_default=True, help=f"Of the input. {RANGE_HELP}")
-@click.option("--refine", default=10, show_default=True, help="Halvings along the boundary.")
+@click.option(
+    "--refine",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0, MOST_HALVINGS),
+    help="Halvings along the boundary.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; phase-SERIES by default.")
 def phase(
@@ -96,9 +119,10 @@ def phase(
     out: Path | None,
     workers: int | None,
     quiet: bool,
+    force: bool,
     **options: Any,
 ) -> None:
-    r"""Draw where on a plane of weights a neuron driven by SERIES forgets or explodes.
+    """Draw where on a plane of weights a neuron driven by SERIES forgets or explodes.
 
     Two of --w1, --w2, --b and --scale are ranges, by default --w2 and --b. Writes phase.csv,
     phase.png and run.json into a folder.
@@ -106,10 +130,9 @@ def phase(
     \b
     fastrnn phase sunspots --scale 0.01:10:81 --b 0
     fastrnn phase sunspots --activation relu --w2 0:2:81
-    """
+    """  # noqa: D301 - click marks a paragraph that keeps its lines with a backspace
     from fastrnn.verbs.phase_diagram import phase_diagram
 
-    began = time.perf_counter()
     given = {name: options.pop(name) for name in ("w1", "w2", "b", "scale")}
     ranges = sum(":" in text for text in given.values() if text)
     for name, usual in PLANE.items():
@@ -117,7 +140,11 @@ def phase(
             given[name] = usual if ranges < 2 else ("1" if name == "w2" else "0")
             ranges += ":" in given[name]
     parameters = {name: _values(name, text) for name, text in given.items()}
-    raw, prepared = prepared_series(series, options)
+    _require_plane(given)
+    run = _Run.begin(
+        "phase", series, out, options,
+        workers=workers, quiet=quiet, as_json=as_json, force=force,
+    )  # fmt: skip
     count = int(np.prod([np.size(value) for value in parameters.values()]))
     with progress_bar(count, "points", quiet) as advance:
         before = 0
@@ -129,13 +156,21 @@ def phase(
             heed_stops()
 
         found = phase_diagram(
-            prepared.values[:, :-1], **parameters, activation=options["activation"],
+            run.prepared.values[:, :-1], **parameters, activation=options["activation"],
             refine=refine, workers=workers, progress=progress,
         )  # fmt: skip
-    _leave(
-        "phase", series, out, found.to_columns(), lambda: found.plot().figure, raw, prepared,
-        options | given | {"refine": refine}, workers, began, as_json, quiet, _in_words(found),
-    )  # fmt: skip
+    weights = given | {"refine": refine}
+    run.leave(found.to_columns(), lambda: found.plot().figure, weights, _in_words(found))
+
+
+def _require_plane(given: Mapping[str, str]) -> None:
+    axes = [f"--{name} {text}" for name, text in given.items() if ":" in text]
+    if len(axes) != 2:
+        raise click.UsageError(
+            "A plane needs two ranges LO:HI:N among --w1, --w2, --b and --scale, got "
+            f"{', '.join(axes) or 'none'}: "
+            + ("leave some out." if len(axes) > 2 else "add one, as --scale 0.01:10:81.")
+        )
 
 
 def _values(name: str, text: str) -> float | NDArray[np.float64]:
@@ -143,15 +178,21 @@ def _values(name: str, text: str) -> float | NDArray[np.float64]:
     parts = text.split(":")
     try:
         numbers = [float(part) for part in parts[:2]]
-        count = int(parts[2]) if len(parts) == 3 else 1
+        count = int(parts[2]) if len(parts) == 3 else 2
     except ValueError:
         numbers, count = [], 0
-    if len(parts) not in (1, 3) or not numbers or count < len(parts) - 1:
-        raise ValueError(f"{name} must be a number or LO:HI:N with N from 2 on, got {text!r}")
+    if len(parts) not in (1, 3) or not numbers or not 2 <= count <= MOST_ON_AXIS:
+        raise ValueError(
+            f"{name} must be a number or LO:HI:N with N from 2 to {MOST_ON_AXIS}, got {text!r}"
+        )
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got {text!r}")
     if len(parts) == 1:
         return numbers[0]
     if not numbers[0] < numbers[1]:
         raise ValueError(f"{name} must have LO below HI, got {text!r}")
+    if not math.isfinite(numbers[1] - numbers[0]):
+        raise ValueError(f"{name} must have HI - LO below 1.8e308, got {text!r}")
     return np.linspace(numbers[0], numbers[1], count)
 
 
@@ -172,41 +213,72 @@ def _in_words(found: PhaseDiagram) -> str:
     return "\n".join(lines)
 
 
-def _leave(
-    name: str,
-    series: str,
-    out: Path | None,
-    columns: Mapping[str, NDArray[Any]],
-    picture: Callable[[], Any],
-    raw: NDArray[Any],
-    prepared: Any,
-    options: dict[str, Any],
-    workers: int | None,
-    began: float,
-    as_json: bool,
-    quiet: bool,
-    words: str,
-) -> None:
-    """Write table, picture and record, and print what was found."""
-    from fastrnn.sweep.report import output_folder, record, write_columns, write_json
+@dataclass(frozen=True)
+class _Run:
+    """A command over a series: what was read, and where its results go."""
 
-    folder = Path(f"{name}-{Path(series).stem}") if out is None else out
-    files = (f"{name}.csv", f"{name}.png", "run.json")
-    with output_folder(folder, files) as staging:
-        write_columns(columns, staging / files[0])
-        trouble = draw(staging / files[1], picture)
-        seconds = time.perf_counter() - began
-        about = record(series, raw, prepared, options, workers, seconds)
-        write_json(about, staging / files[2])
-    if as_json:
-        table = {key: [_plain(value) for value in column] for key, column in columns.items()}
-        click.echo(json.dumps(table))
-    elif not quiet:
-        heading = title(series, prepared, options["activation"], options["normalize"])
-        written = ", ".join(file for file in files if not (trouble and file.endswith("png")))
-        click.echo(f"{heading}\n\n{words}\n\n{written} in {folder} ({seconds:.1f} s)")
-    if trouble:
-        click.echo(f"fastrnn: {files[1]} was not drawn: {trouble}", err=True)
+    command: str
+    series: str
+    options: dict[str, Any]
+    workers: int | None
+    quiet: bool
+    as_json: bool
+    force: bool
+    folder: Path
+    origin: Origin
+    read: Reading
+    prepared: PreparedSeries
+    began: float
+
+    @classmethod
+    def begin(
+        cls, command: str, series: str, out: Path | None, options: dict[str, Any], **how: Any
+    ) -> _Run:
+        """Read the series, and see that the folder is free for it."""
+        from fastrnn.sweep.report import Origin, require_free
+
+        began = time.perf_counter()
+        read, prepared = prepared_series(series, options)
+        folder = default_folder(command, series) if out is None else out
+        origin = Origin.of(command, series, read.values)
+        if not how["force"]:
+            require_free(folder, origin)
+        return cls(
+            command, series, options, folder=folder, origin=origin, read=read, prepared=prepared,
+            began=began, **how,
+        )  # fmt: skip
+
+    def leave(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        picture: Callable[[], Any],
+        weights: dict[str, Any],
+        words: str,
+    ) -> None:
+        """Write table, picture and record, and print what was found."""
+        from fastrnn.sweep.report import output_folder, record, write_columns, write_json
+
+        files = (f"{self.command}.csv", f"{self.command}.png", "run.json")
+        with output_folder(self.folder, files, self.origin, self.force) as staging:
+            write_columns(columns, staging / files[0])
+            trouble = draw(staging / files[1], picture)
+            seconds = time.perf_counter() - self.began
+            about = record(
+                self.series, self.origin, self.read.values, self.prepared,
+                self.options | weights, self.workers, seconds,
+            )  # fmt: skip
+            write_json(about, staging / files[2])
+        if self.as_json:
+            table = {key: [_plain(value) for value in column] for key, column in columns.items()}
+            click.echo(json.dumps(table))
+        elif not self.quiet:
+            activation, normalize = self.options["activation"], self.options["normalize"]
+            heading = title(self.series, self.prepared, activation, normalize)
+            written = ", ".join(file for file in files if not (trouble and file.endswith("png")))
+            click.echo(f"{heading}\n{self.read.words}\n\n{words}\n")
+            click.echo(f"{written} in {self.folder} ({seconds:.1f} s)")
+        if trouble:
+            click.echo(f"fastrnn: {files[1]} was not drawn: {trouble}", err=True)
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
@@ -10,19 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
-from numpy.typing import NDArray
 
 from fastrnn.kernels import ACTIVATIONS
 
 if TYPE_CHECKING:
+    from fastrnn.series import Reading
     from fastrnn.sweep.job import PreparedSeries
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option("--activation", default="tanh", show_default=True, help=", ".join(ACTIVATIONS)),
-    click.option("--column", help="Column of a CSV; the last one by default."),
+    click.option("--column", help="Column of a table, by its name; the last one by default."),
     click.option("--fill", help="For gaps in the series: interpolate or drop."),
+    click.option(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first row of a text names the columns; found by default.",
+    ),
+    click.option("--separator", help="What divides cells, \\t for a tab; found by default."),
+    click.option("--decimal", help="Decimal mark, . or ,; found by default."),
+    click.option("--comment", help="Begins a comment, as #; none by default."),
+    click.option("--na", multiple=True, help="One more mark of a gap, as -999; may be repeated."),
+    click.option("--encoding", help="Of a text, as latin-1 or utf-16; UTF-8 by default."),
     click.option("--window", type=int, help="Cut the series into sequences of so many steps."),
     click.option(
         "--normalize/--raw",
@@ -35,6 +46,7 @@ _OPTIONS = (
     ),
     click.option("--workers", type=int, help="Threads, -1 for all cores; those usable by default."),
     click.option("--quiet", is_flag=True, help="No table, no progress bar."),
+    click.option("--force", is_flag=True, help="Overwrite what --out holds of something else."),
 )
 
 
@@ -45,14 +57,31 @@ def series_options(command: Command) -> Command:
     return click.argument("series")(command)
 
 
-def prepared_series(series: str, options: dict[str, Any]) -> tuple[NDArray[Any], PreparedSeries]:
-    """The values of a series, and its sequences (B, T + 1) as the options want them."""
-    from fastrnn.series import load_series
+def prepared_series(series: str, options: dict[str, Any]) -> tuple[Reading, PreparedSeries]:
+    """What a series holds, and its sequences (B, T + 1) as the options want them."""
+    from fastrnn.series import read_series
     from fastrnn.sweep.job import prepare
 
-    values = load_series(series, column=options["column"], fill=options["fill"])
+    how = ("column", "fill", "header", "separator", "decimal", "comment", "na", "encoding")
+    wanted = {name: options[name] for name in how}
+    if wanted["separator"] == r"\t":
+        wanted["separator"] = "\t"
+    found = read_series(series, **wanted)
     names = ("normalize", "window", "dtype")
-    return values, prepare(values, **{name: options[name] for name in names})
+    return found, prepare(found.values, **{name: options[name] for name in names})
+
+
+def series_name(series: str) -> str:
+    """A series as it is called in titles."""
+    # Bytes that are no UTF-8 cannot be drawn.
+    name = Path(series).name.encode("utf-8", "replace").decode()
+    return "standard input" if series == "-" else name
+
+
+def default_folder(command: str, series: str) -> Path:
+    """Where a command writes by default."""
+    name = "stdin" if series == "-" else Path(series).name.removesuffix(".gz")
+    return Path(f"{command}-{Path(name).stem}")
 
 
 def title(series: str, prepared: PreparedSeries, activation: str, normalised: bool = False) -> str:
@@ -60,7 +89,7 @@ def title(series: str, prepared: PreparedSeries, activation: str, normalised: bo
     count, length = prepared.values.shape
     many = f"{count} sequences of " if count > 1 else ""
     how = ", normalised" if normalised else ""
-    return f"{Path(series).name}: {activation} neuron, {many}{length - 1} steps{how}"
+    return f"{series_name(series)}: {activation} neuron, {many}{length - 1} steps{how}"
 
 
 def progress_bar(
@@ -109,9 +138,12 @@ def end(message: str, status: int) -> NoReturn:
 def draw(path: Path, picture: Callable[[], Any]) -> str:
     """Write a picture; what prevented it, if anything: a picture is not worth the results."""
     if find_spec("matplotlib") is None:
-        return "it needs matplotlib (fastrnn[plot])"
+        return "it needs matplotlib: python -m pip install 'fastrnn[plot]'"
     try:
-        picture().savefig(path)
+        with warnings.catch_warnings():
+            # Names in letters that the font lacks are drawn as boxes.
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            picture().savefig(path)
     except Exception as error:
         path.unlink(missing_ok=True)
         return f"{type(error).__name__}: {error}"

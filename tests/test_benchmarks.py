@@ -15,7 +15,7 @@ import pytest
 
 import fastrnn
 import fastrnn.accuracy
-from benchmarks import cases, exact, extremes, machine, others
+from benchmarks import cases, exact, extremes, machine, others, series
 
 MODULES = (
     "accuracy",
@@ -24,6 +24,7 @@ MODULES = (
     "gradient",
     "machine",
     "others",
+    "series",
     "startup",
     "sweeps",
 )
@@ -74,6 +75,7 @@ def small(monkeypatch):
     """The smallest jobs beside those of others."""
     neuron = machine.neuron_cells.Cell("small", "float32", 1, 2, 10, 0.9)
     layer = machine.layer_cells.Cell("float32", 2, 1)
+    monkeypatch.setattr(series, "ROWS", 1000)
     monkeypatch.setattr(machine.layer_cells, "MOST_STEPS", 64)
     monkeypatch.setattr(machine.peers, "PAUSE", 0)
     monkeypatch.setattr(machine.peers, "TURN", 0)
@@ -163,8 +165,9 @@ def test_asv_can_import_all_files_in_its_environments():
     modules = sorted(path.stem for path in (root / "benchmarks").glob("*.py"))
     code = """
 import importlib, sys
-for absent in ("asv", "jax", "matplotlib", "onnxruntime", "pytest", "torch", "xarray", "zarr"):
-    sys.modules[absent] = None
+absent = "asv", "jax", "matplotlib", "onnxruntime", "pandas", "pytest", "torch", "xarray", "zarr"
+for module in absent:
+    sys.modules[module] = None
 for module in sys.argv[1:]:
     importlib.import_module(f"benchmarks.{module}")
 """

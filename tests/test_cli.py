@@ -1,6 +1,7 @@
 """The command line, through a real process."""
 
 import csv
+import gzip
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastrnn
-from fastrnn.cli import cli
+from fastrnn.cli import FILES, cli
 
 pytest.importorskip("matplotlib")
 
@@ -201,8 +202,15 @@ WRONG = [
     (["sunspots", "--out", "good.csv"], "good.csv is a file, not a folder"),
     (["sunspots", "--out", "good.csv/deeper"], "good.csv/deeper: Not a directory"),
     (["sunspots", "--out", "/proc/nowhere"], "/proc/nowhere"),
-    (["sunspots", "--unknown"], "No such option"),
-    ([], "Missing argument"),
+    (["sunspots", "--unknown"], "Try 'fastrnn sweep --help'."),
+    (["latin.csv"], "latin.csv is no UTF-8 text, it has the byte 0xe9: choose its encoding, as"),
+    (["utf16.csv"], "utf16.csv is UTF-16 text: choose encoding='utf-16' (on the command line --"),
+    (["comma.csv"], "choose decimal=',' or separator=',' (on the command line --decimal ,"),
+    (["zero.csv"], "header=True or header=False (on the command line --header or --no-header)"),
+    (["good.csv", "--encoding", "no"], "encoding must be a text encoding that Python knows"),
+    (["sunspots", "--encoding", "utf-8"], "encoding is for text files, got 'utf-8' for the"),
+    (["big.csv", "--raw", "--dtype", "float32"], "the series must be representable in float32"),
+    ([], "fastrnn: Missing argument 'SERIES'. Try 'fastrnn sweep --help'."),
 ]  # fmt: skip
 
 
@@ -212,6 +220,11 @@ def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(arguments, messag
     (tmp_path / "bad.csv").write_text("x\n1\ntwo\n3\n")
     (tmp_path / "constant.csv").write_text("x\n1\n1\n1\n")
     (tmp_path / "one.csv").write_text("x\n1\n")
+    (tmp_path / "latin.csv").write_bytes("é\n1\n2\n".encode("latin-1"))
+    (tmp_path / "utf16.csv").write_bytes("x\n1\n2\n".encode("utf-16"))
+    (tmp_path / "comma.csv").write_text("1,5\n2,5\n3,5")
+    (tmp_path / "zero.csv").write_text("0\n0.5\n1.5\n")
+    (tmp_path / "big.csv").write_text("x\n1e300\n-1e300\n2\n")
     before = sorted(tmp_path.rglob("*"))
     result = run("sweep", *arguments, cwd=tmp_path)
     assert result.returncode == 2
@@ -236,7 +249,139 @@ def test_without_matplotlib_all_else_is_written(tmp_path, monkeypatch, capsys):
     cli.main(["sweep", "sunspots", *SHORT, "--out", str(tmp_path)], standalone_mode=False)
     # The picture of an earlier sweep would be another's.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "sweep.csv"]
-    assert "sweep.png was not drawn: it needs matplotlib (fastrnn[plot])" in capsys.readouterr().err
+    missing = (
+        "sweep.png was not drawn: it needs matplotlib: python -m pip install 'fastrnn[plot]'\n"
+    )
+    assert capsys.readouterr().err == f"fastrnn: {missing}"
+
+
+def test_what_was_read_is_printed_and_recorded(tmp_path):
+    (tmp_path / "own.csv").write_bytes("t;é\n1;1,5\n2;2,5\n3;-999\n4;4,5\n".encode("latin-1"))
+    options = ["--encoding", "latin-1", "--na", "-999", "--fill", "interpolate", "--w2", "0.5"]
+    result = run("sweep", "own.csv", *options, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[1] == (
+        "own.csv: 4 values of column 'é', number 2 of 2; header in line 1, decimal comma; "
+        "1 gap interpolated"
+    )
+    record = json.loads((tmp_path / "sweep-own" / "run.json").read_text(encoding="utf-8"))
+    assert record["mean"] == [3.0]
+    assert (record["encoding"], record["na"]) == ("latin-1", ["-999"])
+    assert record["source"] == str((tmp_path / "own.csv").resolve())
+
+
+@pytest.fixture(name="call")
+def _call(tmp_path, monkeypatch):
+    """The command in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments, **how: CliRunner().invoke(cli, arguments, **how)
+
+
+def test_another_series_of_the_same_name_is_not_overwritten(call, tmp_path):
+    for folder in ("A", "B"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.csv").write_text(f"x\n1\n2\n{ord(folder)}\n")
+    assert call("sweep", "A/x.csv", "--w2", "0.5").exit_code == 0
+    first = (tmp_path / "sweep-x" / "sweep.csv").read_bytes()
+    other = call("sweep", "B/x.csv", "--w2", "0.5")
+    assert isinstance(other.exception, FileExistsError)
+    assert str(other.exception) == (
+        f"sweep-x holds the sweep of {tmp_path / 'A' / 'x.csv'}: choose another folder (--out), or "
+        "--force to overwrite it"
+    )
+    assert (tmp_path / "sweep-x" / "sweep.csv").read_bytes() == first
+    (tmp_path / "A" / "x.csv").write_text("x\n1\n2\n9\n")
+    assert call("sweep", str(tmp_path / "A" / "x.csv"), "--w2", "0.5").exit_code == 0
+    assert (tmp_path / "sweep-x" / "sweep.csv").read_bytes() != first
+    assert call("sweep", "B/x.csv", "--w2", "0.5", "--force").exit_code == 0
+    record = json.loads((tmp_path / "sweep-x" / "run.json").read_text(encoding="utf-8"))
+    assert record["source"] == str(tmp_path / "B" / "x.csv")
+
+
+def test_another_command_does_not_overwrite_a_record(call, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{}")
+    result = call("sweep", "sunspots", "--w2", "0.5", "--out", "out")
+    assert str(result.exception).startswith("out holds a run.json of something else: choose")
+    assert call("sweep", "sunspots", "--w2", "0.5", "--out", "out", "--force").exit_code == 0
+    for command in (["diagnose"], ["phase", "--w2", "0:1:2", "--b", "0:1:2"]):
+        result = call(*command, "sunspots", "--out", "out")
+        assert str(result.exception).startswith("out holds the sweep of sunspots: choose another")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+
+
+def test_a_series_from_a_pipe(call, tmp_path):
+    result = call("sweep", "-", "--w2", "0.5", input="x\n1\n2\n4\n")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(
+        "standard input: tanh neuron, 2 steps, normalised\n"
+        "standard input: 3 values of column 'x'; header in line 1\n"
+    )
+    assert len(rows(tmp_path / "sweep-stdin")) == 1
+    other = call("sweep", "-", "--w2", "0.5", input="x\n1\n2\n5\n")
+    assert "sweep-stdin holds the sweep of a pipe, values with sha256" in str(other.exception)
+    assert call("sweep", "-", "--w2", "0.5", input="x\n1\n2\n4\n").exit_code == 0
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"a\xff.csv"), "\N{CJK UNIFIED IDEOGRAPH-6570}.csv"])
+def test_any_file_name_is_drawn_and_recorded(name, tmp_path):
+    (tmp_path / name).write_text("x\n1\n2\n4\n")
+    for _ in range(2):
+        result = run("sweep", name, "--w2", "0.5", "--out", "out", "--quiet", cwd=tmp_path)
+        assert (result.returncode, result.stderr) == (0, "")
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert record["series"] == name
+    assert (tmp_path / "out" / "sweep.png").exists()
+
+
+def test_compressed_files_and_tabs(call, tmp_path):
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"t\tx\n1\t5\n2\t6\n"))
+    assert call("sweep", "x.csv.gz", "--w2", "0.5", "--separator", r"\t").exit_code == 0
+    assert (tmp_path / "sweep-x" / "sweep.csv").exists()
+
+
+def test_a_file_and_a_bundled_series_of_one_name(call, tmp_path):
+    (tmp_path / "sunspots").write_text("x\n1\n2\n4\n")
+    assert "'./sunspots' is the file" in str(call("sweep", "sunspots").exception)
+    assert "2 steps" in call("sweep", "./sunspots", "--w2", "0.5").stdout
+
+
+def test_the_command_alone_prints_its_help(tmp_path):
+    result = run(cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == run("--help", cwd=tmp_path).stdout
+    assert result.stdout.startswith("Usage: fastrnn [OPTIONS] [COMMAND]")
+    assert "\n  sweep " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        ("sweep", ["  x_1 on y_T    derivative of the last prediction by the first input",
+                   "  horizon       memory: the first lag whose influence is below 1/1000 of the"]),
+        ("phase", ["  fastrnn phase sunspots --scale 0.01:10:81 --b 0",
+                   "  fastrnn phase sunspots --activation relu --w2 0:2:81"]),
+    ],
+)  # fmt: skip
+def test_help_keeps_the_lines_of_glossaries_and_examples(command, lines, call):
+    shown = call(command, "--help").stdout
+    assert "\\b" not in shown
+    assert "\n".join(lines) in shown
+
+
+@pytest.mark.parametrize("command", ["sweep", "diagnose", "phase", "info", "accuracy", "verify"])
+def test_a_usage_error_is_one_line_and_says_where_to_read_on(command, tmp_path):
+    result = run(command, "--nonsense", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("fastrnn: No such option '--nonsense'.")
+    assert line.endswith(f"Try 'fastrnn {command} --help'.")
+
+
+def test_an_unknown_command_says_where_to_read_on(tmp_path):
+    result = run("swep", cwd=tmp_path)
+    assert result.stderr.startswith("fastrnn: No such command 'swep'.")
+    assert result.stderr.endswith("Try 'fastrnn --help'.\n")
 
 
 def test_info(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -90,17 +91,40 @@ def test_one_axis_is_set_beside_the_usual_other(run, tmp_path):
 WRONG = [
     (["diagnose", "sunspts"], OSError, "no such file"),
     (["diagnose", "sunspots", "--w2", "a"], ValueError, "w2 must be numbers"),
-    (["phase", "sunspots", "--w2", "1"], ValueError, "two of w1, w2, b, scale"),
+    (["phase", "sunspots", "--w2", "0.5"], click.UsageError, "A plane needs two ranges LO:HI:N "
+     "among --w1, --w2, --b and --scale, got --b -3:3:121: add one, as --scale 0.01:10:81."),
+    (["phase", "sunspots", "--w2", "1", "--b", "0"], click.UsageError, "got none: add one"),
+    (["phase", "sunspots", "--w1", "0:1:2", "--scale", "1:2:2", "--b", "0:1:2"], click.UsageError,
+     "got --w1 0:1:2, --b 0:1:2, --scale 1:2:2: leave some out"),
+    (["phase", "sunspots", "--w2", "1:inf:3"], ValueError, "w2 must be finite, got '1:inf:3'"),
+    (["phase", "sunspots", "--w2", "nan:1:3"], ValueError, "w2 must be finite, got 'nan:1:3'"),
+    (["phase", "sunspots", "--b", "nan"], ValueError, "b must be finite, got 'nan'"),
+    (["phase", "sunspots", "--w2=-1e308:1e308:3"], ValueError, "HI - LO below 1.8e308"),
+    (["phase", "sunspots", "--w2", "0:1:99999999"], ValueError, "N from 2 to 100000, got"),
+    (["phase", "sunspots", "--refine", "99999"], click.UsageError, "not in the range 0<=x<=64"),
     (["phase", "sunspots", "--w2", "2:1:3"], ValueError, "w2 must have LO below HI"),
     (["phase", "sunspots", "--b", "1:2"], ValueError, "b must be a number or LO:HI:N"),
-    (["phase", "sunspots", "--b", "1:2:1"], ValueError, "N from 2 on, got '1:2:1'"),
+    (["phase", "sunspots", "--b", "1:2:1"], ValueError, "N from 2 to 100000, got '1:2:1'"),
     (["phase", "sunspots", "--scale", "x"], ValueError, "scale must be a number or LO:HI:N"),
-]
+]  # fmt: skip
+
+
+def test_without_matplotlib_the_extra_is_named(run, monkeypatch, tmp_path):
+    monkeypatch.setattr("fastrnn.terminal.find_spec", lambda name: None)
+    for command in ("diagnose", "phase"):
+        axes = ("--w2", "0:1:2", "--b", "0:1:2") if command == "phase" else ()
+        result = run(command, "sunspots", *axes)
+        assert result.exit_code == 0
+        assert result.stderr == (
+            f"fastrnn: {command}.png was not drawn: it needs matplotlib: "
+            "python -m pip install 'fastrnn[plot]'\n"
+        )
 
 
 @pytest.mark.parametrize(("arguments", "error", "message"), WRONG)
-def test_wrong_options_leave_nothing(arguments, error, message, run, tmp_path):
-    result = run(*arguments)
-    assert isinstance(result.exception, error)
-    assert message in str(result.exception)
+def test_wrong_options_leave_nothing(arguments, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error) as raised:
+        cli.main(arguments, standalone_mode=False)
+    assert message in getattr(raised.value, "message", str(raised.value))
     assert not list(tmp_path.iterdir())

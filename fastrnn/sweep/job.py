@@ -95,7 +95,8 @@ def prepare(
         )
     windows = np.lib.stride_tricks.sliding_window_view(series, steps + 1, axis=1)[:, ::steps]
     used = windows.shape[1] * steps + 1
-    values = windows.reshape(-1, steps + 1).astype(dtype)
+    with np.errstate(over="ignore"):
+        values = windows.reshape(-1, steps + 1).astype(dtype)
     if not np.isfinite(values).all():
         raise ValueError(f"the series must be representable in {dtype}: use float64 or normalise")
     return PreparedSeries(

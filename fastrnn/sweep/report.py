@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import environment
 from fastrnn.diagnosis import LN_10, lag_text
+from fastrnn.series import BUNDLED
 from fastrnn.sweep.job import PreparedSeries
 from fastrnn.sweep.run import SweepTable
+from fastrnn.text.source import STDIN
 
 COLUMNS = (
     "w2", "loss", "dw1", "dw2", "db", "influence_log10", "influence_sign", "horizon", "exponent",
@@ -29,21 +31,45 @@ TABLE_ROWS = 13
 MOST_PLAIN_DECADES = 1e6
 
 
+class Origin(NamedTuple):
+    """What a folder's results are of."""
+
+    command: str
+    source: str
+    """A bundled series' name, a file's absolute path, or the hash of values from a pipe."""
+
+    @classmethod
+    def of(cls, command: str, series: str, values: NDArray[Any]) -> Origin:
+        """Results of a command over a series as it was given, and its values."""
+        if series in BUNDLED:
+            return cls(command, series)
+        if series != STDIN and Path(series).is_file():
+            return cls(command, str(Path(series).resolve()))
+        return cls(command, f"a pipe, values with sha256 {_sha256(values)}")
+
+
 @contextmanager
-def output_folder(folder: Path, files: Sequence[str]) -> Iterator[Path]:
+def output_folder(
+    folder: Path, files: Sequence[str], origin: Origin, force: bool
+) -> Iterator[Path]:
     """A staging folder whose ``files`` replace those of ``folder`` when all are complete.
 
     One of an earlier run that this one did not make is removed. OSError before anything
-    is computed where ``folder`` cannot be written.
+    is computed where ``folder`` cannot be written, or holds results of another origin and there
+    is no ``force``.
     """
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file, not a folder")
+    if not force:
+        require_free(folder, origin)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     staging = folder / f".partial-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
         yield staging
+        if not force:  # another may have come meanwhile
+            require_free(folder, origin)
         for name in files:
             if (folder / name).is_dir():
                 raise IsADirectoryError(f"{folder / name} is a folder")
@@ -57,6 +83,22 @@ def output_folder(folder: Path, files: Sequence[str]) -> Iterator[Path]:
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+
+
+def require_free(folder: Path, origin: Origin) -> None:
+    """FileExistsError where the record of an earlier run is of another series or command."""
+    try:
+        earlier = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        held = Origin(earlier["command"], earlier["source"])
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (ValueError, KeyError, TypeError):
+        held = None
+    if held != origin:
+        what = f"the {held.command} of {held.source}" if held else "a run.json of something else"
+        raise FileExistsError(
+            f"{folder} holds {what}: choose another folder (--out), or --force to overwrite it"
+        )
 
 
 def write_csv(table: SweepTable, path: Path) -> None:
@@ -74,6 +116,7 @@ def write_columns(columns: Mapping[str, NDArray[Any]], path: Path) -> None:
 
 def record(
     series: str,
+    origin: Origin,
     values: NDArray[Any],
     prepared: PreparedSeries,
     options: Mapping[str, Any],
@@ -83,11 +126,10 @@ def record(
     """Everything that went into a run."""
     count, length = prepared.values.shape
     return {
+        "command": origin.command,
         "series": series,
-        "values": {
-            "shape": list(values.shape),
-            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
-        },
+        "source": origin.source,
+        "values": {"shape": list(values.shape), "sha256": _sha256(values)},
         "sequences": count,
         "steps": length - 1,
         "values_left_out": prepared.left_out,
@@ -102,9 +144,15 @@ def record(
     }
 
 
+def _sha256(values: NDArray[Any]) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
 def write_json(run: dict[str, Any], path: Path) -> None:
     """A record as JSON."""
-    path.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+    # Names of files may have bytes that are no UTF-8: JSON has the same escapes for them.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def readable_table(table: SweepTable) -> str:
