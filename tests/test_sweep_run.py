@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cache
 from multiprocessing import get_context
 
 import numpy as np
@@ -107,7 +106,7 @@ def test_receipts_are_small_and_say_what_was_stored(tmp_path):
         assert len(receipt.read_bytes()) < 1000
         about = json.loads(receipt.read_text())
         assert about["task"] == number
-        assert len(about["files"]) == 12
+        assert len(about["files"]) == 13
         assert about["cpu"]
 
 
@@ -196,7 +195,7 @@ def test_another_sweep_is_refused_unless_forced(tmp_path):
     assert sweeps.content(out) == before
     other.run(out, force=True)
     data = xarray.open_zarr(out)
-    assert set(data.data_vars) == {"last"}
+    assert set(data.data_vars) == {"computed", "last"}
     assert verify(out) == (10, 0, [])
     assert (out / "notes.txt").read_text() == "mine"
     assert not (out / "states").exists()
@@ -246,44 +245,58 @@ def test_two_shards_may_run_at_once_but_not_one_twice(tmp_path, whole):
     assert sweeps.content(tmp_path) == whole
 
 
-def leave_lock(folder, silence=0.0, **holder):
+def leave_lock(folder, content, silence=0.0):
     (folder / "receipts").mkdir()
     path = folder / "receipts" / "1-of-1.lock"
-    path.write_text(json.dumps(holder))
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     os.utime(path, (time.time() - silence,) * 2)
 
 
-def dead_pid():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+def of_here(**holder):
+    """What a run of this machine leaves that held its lock by the file system."""
+    return {"host": "here", "pid": 1, "machine": lock._machine(), "locked": True, **holder}
 
 
-@cache
-def here():
-    return lock.socket.gethostname()
+DEAD = {
+    "a process number that lives": (of_here(pid=os.getpid()), 0),
+    "a process number of a container": (of_here(pid=1), 0),
+    "no process number": (of_here(pid=-1), 0),
+    "none of this size": (of_here(pid=1 << 40), 0),
+    "this process, which gave it up": (of_here(process=lock._process, claim="1", locked=None), 0),
+    "not written yet": (b"", 0),
+    "elsewhere, silent": ({"host": "elsewhere", "pid": 1}, lock.SILENT_SECONDS + 60),
+    "damaged, silent": (b"[" * 4000, lock.SILENT_SECONDS + 60),
+}
 
 
-@pytest.mark.parametrize(
-    "holder",
-    [
-        lambda: {"host": here(), "pid": dead_pid(), "born": "1"},
-        lambda: {"host": here(), "pid": os.getpid(), "born": "of another time"},
-        lambda: {"host": "elsewhere", "pid": 1, "silence": lock.SILENT_SECONDS + 60},
-        lambda: {},
-    ],
-)
-def test_the_lock_of_a_dead_run_is_taken_over(holder, tmp_path, whole, caplog):
-    leave_lock(tmp_path, **holder())
+@pytest.mark.parametrize("left", DEAD)
+def test_the_lock_of_a_dead_run_is_taken_over(left, tmp_path, whole, caplog):
+    leave_lock(tmp_path, *DEAD[left])
     sweeps.small().run(tmp_path)
     assert "which has died" in caplog.text
     assert sweeps.content(tmp_path) == whole
 
 
-def test_the_lock_of_a_run_elsewhere_is_not(tmp_path):
-    leave_lock(tmp_path, host="elsewhere", pid=1)
-    with pytest.raises(BlockingIOError, match="process 1 on host elsewhere"):
+ALIVE = {
+    "elsewhere": ({"host": "elsewhere", "pid": 1}, "process 1 on host elsewhere, last heard of"),
+    "where the file system does not lock": (of_here(locked=None), "process 1 on host here"),
+    "a number beyond all": ({"pid": 1 << 40}, "process 1099511627776 on host"),
+    "a number of none": ({"pid": -1}, "process -1 on host"),
+    "nested": (b"[" * 4000, r"process \? on host \?"),
+    "nested, and beyond what is read": (b'{"pid":' * 100_000, r"process \? on host \?"),
+    "digits": (b"9" * 100_000, r"process \? on host \?"),
+    "long": ({"pid": "1" * 3000, "host": "a"}, "process 1{80} on host a,"),
+    "no text": (b"\xff\x00" * 50, r"process \? on host \?"),
+}
+
+
+@pytest.mark.parametrize("left", ALIVE)
+def test_a_lock_whose_holder_may_live_is_not_taken_over(left, tmp_path):
+    content, message = ALIVE[left]
+    leave_lock(tmp_path, content)
+    with pytest.raises(BlockingIOError, match=message) as info:
         sweeps.small().run(tmp_path)
+    assert len(str(info.value)) < 500
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,11 @@ def box_shape(sizes: tuple[int, ...], tasks: int) -> tuple[int, ...]:
         shape.append(-(-size // min(size, tasks)))
         tasks //= -(-size // shape[-1])
     return tuple(shape)
+
+
+def count_boxes(sizes: tuple[int, ...], steps: tuple[int, ...]) -> int:
+    """How many boxes of a shape cover the grid."""
+    return math.prod(-(-size // step) for size, step in zip(sizes, steps, strict=True))
 
 
 def cut(sizes: tuple[int, ...], steps: tuple[int, ...]) -> tuple[Task, ...]:

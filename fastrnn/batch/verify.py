@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastrnn.batch import receipts
+from fastrnn.batch.tasks import Task
 from fastrnn.threads import available_cores
 
 
@@ -28,17 +29,19 @@ def verify(folder: Path) -> Findings:
         if not (folder / receipts.FOLDER).is_dir():
             raise FileNotFoundError(f"{folder} holds no sweep")
         return Findings(0, 0, [f"{receipts.FOLDER}/{receipts.ABOUT}: missing or damaged"])
-    tasks = about["description"]["tasks"]
-    found = faults_of_all(folder, about["sweep"], range(tasks))
+    tasks = about.layout.tasks
+    found = faults_of_all(folder, about, tasks)
     return Findings(
-        tasks,
+        len(tasks),
         found.count(None),
-        receipts.file_faults(folder, about["files"])
+        receipts.file_faults(folder, about.files, about.layout.beginnings)
         + [fault for faults in found if faults for fault in faults],
     )
 
 
-def faults_of_all(folder: Path, identity: str, tasks: Sequence[int]) -> list[list[str] | None]:
+def faults_of_all(
+    folder: Path, about: receipts.About, tasks: Sequence[Task]
+) -> list[list[str] | None]:
     """`receipts.task_faults` of many tasks."""
     with ThreadPoolExecutor(available_cores()) as pool:
-        return list(pool.map(lambda task: receipts.task_faults(folder, identity, task), tasks))
+        return list(pool.map(lambda task: receipts.task_faults(folder, about, task), tasks))
