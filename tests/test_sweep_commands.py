@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -24,6 +25,7 @@ from fastrnn.batch.verify import verify  # noqa: E402
 from fastrnn.cli import cli  # noqa: E402
 from tests import sweeps  # noqa: E402
 
+ROOT = str(Path(__file__).parents[1])
 JOB = """
 x = "x.npy"
 w2 = "0.01:100:60"
@@ -45,7 +47,7 @@ def start(folder, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "fastrnn", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.getcwd(), **environment},
+        env={**os.environ, "PYTHONPATH": ROOT, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -235,15 +237,48 @@ def test_shards_in_processes_that_start_together_make_one_store(folder):
     ]
     for number, shard in enumerate(shards):
         output, errors = shard.communicate(timeout=300)
-        assert (shard.returncode, errors) == (0, "")
+        said = "fastrnn: computes shard 2 of 2 only, as element 2 of a Slurm array; "
+        assert (shard.returncode, errors.startswith(said)) == (0, number == 1)
         assert f"all tasks, shard {number + 1} of 2 are in job" in output
     check_whole(folder)
 
 
-def test_a_slurm_array_with_gaps_needs_a_shard():
-    names = {"ID": "7", "COUNT": "2", "MIN": "3", "MAX": "7"}
-    with pytest.raises(ValueError, match="shard must be given for a Slurm array with gaps"):
-        parse_shard(None, {f"SLURM_ARRAY_TASK_{name}": value for name, value in names.items()})
+WHOLE_ARRAY = {"ID": "3", "COUNT": "2", "MIN": "3", "MAX": "4", "STEP": "1"}
+NO_ARRAY = [
+    ({"MAX": "7"}, "for a Slurm array with gaps"),
+    ({"ID": "2"}, "for a Slurm array with gaps"),
+    ({"MIN": None}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_MIN is not set"),
+    ({"COUNT": None}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_COUNT is not set"),
+    ({"COUNT": "0"}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_COUNT is 0"),
+    ({"STEP": "0"}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_STEP is 0"),
+    ({"ID": "-3"}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_ID is -3"),
+    ({"ID": ""}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_ID is "),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), NO_ARRAY, ids=str)
+def test_a_slurm_array_that_says_too_little_needs_a_shard(changes, message):
+    array = {
+        f"SLURM_ARRAY_TASK_{name}": value
+        for name, value in (WHOLE_ARRAY | changes).items()
+        if value is not None
+    }
+    with pytest.raises(ValueError, match=f"shard must be given {message}"):
+        parse_shard(None, array)
+    assert parse_shard("1/1", array) == (1, 1)
+
+
+def test_an_array_whose_elements_have_jobs_of_their_own_says_that_each_is_in_part(folder):
+    array = {f"SLURM_ARRAY_TASK_{name}": value for name, value in WHOLE_ARRAY.items()}
+    status, output, errors = run(folder, "sweep", "job.toml", "--quiet", **array)
+    assert (status, output) == (0, "")
+    assert errors == (
+        "fastrnn: computes shard 1 of 2 only, as element 3 of a Slurm array; all of it: "
+        "--shard 1/1\n"
+    )
+    assert verify(folder / "job").not_computed == 15
+    assert run(folder, "sweep", "job.toml", "--quiet", "--shard", "1/1", **array) == (0, "", "")
+    assert verify(folder / "job").not_computed == 0
 
 
 WRONG = [
@@ -257,6 +292,9 @@ WRONG = [
     (["sweep", "job.toml", "--out", "x.npy"], "is a file, not a folder"),
     (["sweep", "job.toml", "--out", "."], "must be a new or empty folder, or one of a sweep"),
     (["sweep", "sunspots", "--shard", "1/2"], "--shard is for a job (SERIES ending in .toml)"),
+    (["sweep", "job.toml", "--out", "s3://bucket/x"], "out must be a path in the file system, got"),
+    (["verify", "s3://bucket/x"], "out must be a path in the file system, got the URL"),
+    (["export", "gs://bucket/x", "--to", "csv"], "out must be a path in the file system, got"),
     (["verify", "x.npy"], "x.npy holds no sweep"),
     (["export", "nowhere", "--to", "csv"], "nowhere holds no sweep"),
     (["export", "nowhere", "--to", "xls"], "kind must be one of csv, parquet, netcdf, got 'xls'"),
@@ -280,7 +318,7 @@ def test_a_bar_on_a_terminal(folder):
     process = subprocess.Popen(
         [sys.executable, "-m", "fastrnn", "sweep", "job.toml"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": ROOT},
         stdout=subprocess.DEVNULL,
         stderr=child,
     )

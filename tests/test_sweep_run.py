@@ -3,11 +3,11 @@
 import errno
 import json
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +88,8 @@ def test_what_is_not_computed_is_nan(tmp_path):
     data = xarray.open_zarr(tmp_path)
     missing = data["last"].isnull().sum()
     assert 0 < missing < data["last"].size
+    # Of these results none is NaN.
+    np.testing.assert_array_equal(data["last"].isnull(), ~data["computed"])
 
 
 def test_results_that_are_all_nan_are_stored(tmp_path):
@@ -95,7 +97,9 @@ def test_results_that_are_all_nan_are_stored(tmp_path):
     out = sweep.run(tmp_path)
     assert verify(out) == (2, 0, [])
     assert len(list((out / "last").glob("c.*"))) == 2
-    assert xarray.open_zarr(out)["last"].isnull().all()
+    data = xarray.open_zarr(out)
+    assert data["last"].isnull().all()
+    assert data["computed"].all()
 
 
 def test_receipts_are_small_and_say_what_was_stored(tmp_path):
@@ -396,12 +400,33 @@ def test_progress_counts_tasks_and_steps(tmp_path):
         ({"executor": "dask"}, TypeError, "got str"),
         ({"shard": (0, 4)}, ValueError, r"shard must be \(i, n\) with i from 1 to n"),
         ({"shard": (5, 4)}, ValueError, r"got \(5, 4\)"),
+        ({"shard": 3}, TypeError, r"shard must be two integers \(i, n\), got 3"),
+        ({"shard": (1,)}, TypeError, r"shard must be two integers \(i, n\), got \(1,\)"),
+        ({"shard": (1.0, 2)}, TypeError, r"shard must be two integers \(i, n\), got \(1.0, 2\)"),
+        ({"shard": "12"}, TypeError, r"shard must be two integers \(i, n\), got '12'"),
+        ({"executor": np.True_}, TypeError, "executor must be a number of threads or"),
+        ({"executor": 1.0}, TypeError, "executor must be a number of threads or"),
     ],
 )
 def test_wrong_arguments_leave_nothing(given, error, message, tmp_path):
     with pytest.raises(error, match=message):
         sweeps.small().run(tmp_path / "out", **given)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "out", ["s3://bucket/x", "file:///x", "memory://x", Path("https://host/x"), 3, b"x", "", "a\0b"]
+)
+def test_what_is_no_path_of_the_file_system_is_refused(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, TypeError), match="out must be a path"):
+        sweeps.small().run(out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_may_be_any_integer(tmp_path, whole):
+    sweeps.small().run(tmp_path, executor=np.int64(2), shard=(np.int64(1), np.int8(1)))
+    assert sweeps.content(tmp_path) == whole
 
 
 def test_an_executor_of_ones_own_is_left_open(tmp_path, whole):
