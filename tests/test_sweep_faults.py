@@ -77,7 +77,7 @@ CONTAINER = ("unshare", "--fork", "--pid", "--mount-proc", "--kill-child")
 
 @pytest.fixture
 def folder(tmp_path):
-    np.save(tmp_path / "x.npy", np.random.default_rng(3).standard_normal((20, 60_000)))
+    np.save(tmp_path / "x.npy", np.random.default_rng(3).standard_normal((20, 20_000)))
     (tmp_path / "job.toml").write_text(JOB)
     return tmp_path
 

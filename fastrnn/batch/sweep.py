@@ -174,6 +174,10 @@ class Sweep:
         """What is stored."""
         return tuple(variable for variable in VARIABLES if variable.keep in self.keep)
 
+    def type_of(self, variable: Variable) -> np.dtype[Any]:
+        """Float type in which a variable is stored."""
+        return np.dtype(np.float64) if variable.float64 else self.dtype
+
     @property
     def times(self) -> range:
         """Steps whose states are stored, if any are."""
@@ -183,8 +187,7 @@ class Sweep:
     def task_bytes(self) -> int:
         """Bytes that a task stores; a chunk has its whole size also at the end of an axis."""
         values = sum(
-            (8 if variable.float64 else self.dtype.itemsize)
-            * (len(self.times) if variable.over_time else 1)
+            self.type_of(variable).itemsize * (len(self.times) if variable.over_time else 1)
             for variable in self.variables
         )
         return math.prod(self.box) * (values + 1)  # and whether they are computed
