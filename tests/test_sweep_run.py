@@ -75,6 +75,15 @@ def test_a_store_knows_its_sweep(y, tmp_path):
     assert describe(Store.open(sweep.run(tmp_path)).sweep) == describe(sweep)
 
 
+def test_the_smallest_store_has_all_its_files(tmp_path):
+    out = fastrnn.Sweep([0.0], w2=0.0, w1=0.0, keep=("last", "states")).run(tmp_path)
+    assert verify(out) == (1, 0, [])
+    data = xarray.open_zarr(out)
+    assert (data.sequence.values, data.time.values, data.states.values) == ([0], [0], [[0.0]])
+    (out / "time" / "c.0").unlink()
+    assert verify(out).faults == ["time/c.0: missing"]
+
+
 def test_chunks_are_checked_by_zarr_itself(tmp_path):
     out = sweeps.small().run(tmp_path)
     flip_a_bit(out / "last" / "c.0.1.0")

@@ -39,8 +39,10 @@ def metadata(sweep: Sweep, layout: Layout, inputs: Mapping[str, str]) -> dict[st
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
     values: dict[str, Any] = {name: getattr(sweep, name) for name in WEIGHTS}
     values |= {SEQUENCE: range(len(sweep.x)), TIME: sweep.times}
-    for name, array in layout.coordinates.items():
-        _create(group, array)[...] = np.asarray(values[name], array.dtype)
+    # Else the chunk of a grid of zeros, as the numbers of one sequence are, would not be written.
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        for name, array in layout.coordinates.items():
+            _create(group, array)[...] = np.asarray(values[name], array.dtype)
     for array in layout.results.values():
         _create(group, array)
     with warnings.catch_warnings():
