@@ -39,10 +39,8 @@ def metadata(sweep: Sweep, layout: Layout, inputs: Mapping[str, str]) -> dict[st
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
     values: dict[str, Any] = {name: getattr(sweep, name) for name in WEIGHTS}
     values |= {SEQUENCE: range(len(sweep.x)), TIME: sweep.times}
-    # Else the chunk of a grid of zeros, as the numbers of one sequence are, would not be written.
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        for name, array in layout.coordinates.items():
-            _create(group, array)[...] = np.asarray(values[name], array.dtype)
+    for name, array in layout.coordinates.items():
+        _create(group, array)[...] = np.asarray(values[name], array.dtype)
     for array in layout.results.values():
         _create(group, array)
     with warnings.catch_warnings():
@@ -81,6 +79,8 @@ def _create(group: zarr.Group, array: Array) -> Any:
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=array.axes,
         attributes=labels(array.name),
+        # Else the chunk of a grid of zeros, as the numbers of one sequence are, is not written.
+        config={"write_empty_chunks": True},
     )
 
 

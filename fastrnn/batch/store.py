@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,9 @@ from fastrnn.checks import FloatArray
 
 if TYPE_CHECKING:
     import xarray
+
+
+_opening = threading.Lock()
 
 
 class CheckedStore(LocalStore):
@@ -183,8 +187,8 @@ class Store:
     @cached_property
     def _arrays(self) -> dict[str, Any]:
         group: Any = zarr.open_group(self._durable, mode="r+", zarr_format=3)
-        # Else a chunk that is all NaN would not be written.
-        with zarr.config.set({"array.write_empty_chunks": True}):
+        # Else a chunk that is all NaN would not be written. The setting is one for all threads.
+        with _opening, zarr.config.set({"array.write_empty_chunks": True}):
             return {name: group[name] for name in self.about.layout.results}
 
     @cached_property
