@@ -287,7 +287,7 @@ WRONG = [
     (["sweep", "job.toml", "--w2", "1"], "--w2 must stand in job.toml"),
     (["sweep", "job.toml", "--raw"], "--normalize must stand in job.toml"),
     (["sweep", "job.toml", "--shard", "4"], "shard must be i/n as 1/4, got '4'"),
-    (["sweep", "job.toml", "--shard", "5/4"], "shard must be (i, n) with i from 1 to n"),
+    (["sweep", "job.toml", "--shard", "5/4"], "shard must be i/n with i from 1 to n, got '5/4'"),
     (["sweep", "job.toml", "--workers", "0"], "workers must be positive"),
     (["sweep", "job.toml", "--out", "x.npy"], "is a file, not a folder"),
     (["sweep", "job.toml", "--out", "."], "must be a new or empty folder, or one of a sweep"),
@@ -299,6 +299,27 @@ WRONG = [
     (["export", "nowhere", "--to", "csv"], "nowhere holds no sweep"),
     (["export", "nowhere", "--to", "xls"], "kind must be one of csv, parquet, netcdf, got 'xls'"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 'x.npy'\nw2 = 1\nkeep = 'loss'", "job.toml: y must be given for keep 'loss'.*"),
+        ("x = 'x.npy'\nw2 = 1\nwindow = 3\n", "job.toml, line 3: window must come with .*"),
+        ("x = 'none.npy'\nw2 = 1", "none.npy: No such file or directory"),
+        ("x = 'x.npy'\nw2 = 1\ndtype = 'f32'", "job.toml, line 3: dtype must be one of float32,.*"),
+        ("x = 'x.npy'\nw1 = '1:2:1000000'\nw2 = '1:2:1000000'", "job.toml: tasks must be at .*"),
+        ("\ufeffx = 'x.npy'\nw2 = true", "job.toml, line 2: w2 must be a number.*"),
+        ("a." * 100_000 + "a = 1", "job.toml must have no keys with dots.*"),
+    ],
+    ids=range(7),
+)
+def test_an_error_of_a_job_is_one_line_in_the_commands_words(text, message, folder):
+    (folder / "job.toml").write_text(text, encoding="utf-8")
+    status, output, errors = run(folder, "sweep", "job.toml")
+    assert (status, output) == (2, "")
+    assert re.fullmatch(f"fastrnn: {message}\n", errors)
+    assert not (folder / "job").exists()
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=str)

@@ -84,6 +84,25 @@ def test_the_smallest_store_has_all_its_files(tmp_path):
     assert verify(out).faults == ["time/c.0: missing"]
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "identity"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_weight_or_input_leads_to_a_warning(activation, dtype, tmp_path):
+    """Warnings are errors in all tests."""
+    x = np.random.default_rng(0).standard_normal((3, 300))
+    x[1] *= 1e30
+    x[2, 5] = np.nan
+    largest = 1e38 if dtype == "float32" else 1e300
+    w2 = [-largest, -1.0, 0.0, 1 / largest, 1.0, 30.0, largest]
+    sweep = fastrnn.Sweep(
+        x, w2=w2, w1=[0.0, 1e30], y="next", keep=sweeps.EVERYTHING, every=100,
+        activation=activation, dtype=dtype,
+    )  # fmt: skip
+    assert verify(sweep.run(tmp_path)).faults == []
+    data = xarray.open_zarr(tmp_path)
+    assert data["computed"].all()
+    assert np.isfinite(data["last"].isel(w1=0, sequence=0, w2=slice(1, 5))).all()
+
+
 def test_chunks_are_checked_by_zarr_itself(tmp_path):
     out = sweeps.small().run(tmp_path)
     flip_a_bit(out / "last" / "c.0.1.0")

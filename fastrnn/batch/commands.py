@@ -80,7 +80,10 @@ def parse_shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, 
     if text is not None:
         if not (found := re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)):
             raise ValueError(f"shard must be i/n as 1/4, got {text!r}")
-        return int(found[1]), int(found[2])
+        number, count = int(found[1]), int(found[2])
+        if not 1 <= number <= count:
+            raise ValueError(f"shard must be i/n with i from 1 to n, got {text!r}")
+        return number, count
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return 1, 1
     names = ("ID", "MIN", "MAX", "COUNT", "STEP")
