@@ -34,9 +34,10 @@ from fastrnn import __version__, environment
 from fastrnn.batch import receipts
 from fastrnn.batch.description import npy_pieces
 from fastrnn.batch.durable import PARTIAL, bring_to_disk, whole_name, write_durably
+from fastrnn.batch.foreign import GROUP, checked_metadata
 from fastrnn.batch.labels import LONG_NAMES
 from fastrnn.batch.layout import CHECKSUM_BYTES, INPUTS, Array, layout_of
-from fastrnn.batch.metadata import GROUP, checked_metadata, metadata
+from fastrnn.batch.metadata import metadata
 from fastrnn.batch.npy import map_npy
 from fastrnn.batch.receipts import About
 from fastrnn.batch.regular import digest, read_regular
