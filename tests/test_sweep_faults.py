@@ -146,6 +146,44 @@ def test_a_file_system_that_becomes_read_only_is_one_line_and_loses_nothing(when
         assert re.search(r"^fastrnn: .*/receipts/guard: Read-only file system$", found.stderr, re.M)
 
 
+KILLED = """
+import os, pathlib, signal
+from fastrnn.sweep.report import output_folder
+with output_folder(pathlib.Path("out"), ["a", "b"]) as staging:
+    (staging / "a").write_text("half")
+    os.kill(os.getpid(), signal.{signal})
+"""
+WHOLE = """
+import pathlib
+from fastrnn.sweep.report import output_folder
+with output_folder(pathlib.Path("out"), ["a", "b"]) as staging:
+    (staging / "a").write_text("whole")
+"""
+
+
+@pytest.mark.parametrize("container", [pytest.param(True, marks=needs_namespaces), False])
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
+def test_a_quick_sweep_takes_no_folder_from_one_that_lives(how, container, tmp_path, child):
+    """In containers both are process number 1, where signals to oneself do nothing."""
+    around = CONTAINER if container else ()
+    code = KILLED.format(signal=how)
+    if container:
+        code = code.replace("os.kill", "import time; time.sleep(60); os.kill")
+    first = child(tmp_path, *around, sys.executable, "-c", code)
+    while not list(tmp_path.glob("out/.partial-*/a")):
+        assert first.poll() is None or how == "SIGKILL"
+        time.sleep(0.01)
+    if container:
+        os.killpg(first.pid, getattr(signal, how))
+    if how == "SIGKILL":
+        first.wait(60)
+    second = child(tmp_path, *around, sys.executable, "-W", "error", "-c", WHOLE)
+    assert second.wait(60) == 0
+    assert (tmp_path / "out" / "a").read_text() == "whole"
+    left = list(tmp_path.glob("out/.partial-*/a"))
+    assert len(left) == (how == "SIGSTOP")
+
+
 def test_a_killed_run_whose_forked_children_live_on_is_taken_over(tmp_path, child):
     """A pool of forked processes outlives its parent, and would hold the parent's lock."""
     if not hasattr(os, "fork"):

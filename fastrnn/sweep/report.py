@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import environment
+from fastrnn.batch.held import NEW, HeldFile
 from fastrnn.diagnosis import LN_10, lag_text
 from fastrnn.sweep.job import PreparedSeries
 from fastrnn.sweep.run import SweepTable
@@ -26,6 +28,8 @@ COLUMNS = (
     "decades", "saturated", "regime",
 )  # fmt: skip
 TABLE_ROWS = 13
+# A folder that is being filled, and the file in it that its run holds.
+STAGING, HELD = ".partial-", ".held"
 MOST_PLAIN_DECADES = 1e6
 
 
@@ -34,15 +38,18 @@ def output_folder(folder: Path, files: Sequence[str]) -> Iterator[Path]:
     """A staging folder whose ``files`` replace those of ``folder`` when all are complete.
 
     One of an earlier run that this one did not make is removed. OSError before anything
-    is computed where ``folder`` cannot be written.
+    is computed where ``folder`` cannot be written. Of runs at once, the last to end is kept.
     """
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file, not a folder")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    staging = folder / f".partial-{os.getpid()}"
+    ending = ExitStack()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
+        _remove_abandoned(folder)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
+        ending.callback(shutil.rmtree, staging, ignore_errors=True)
+        ending.callback(HeldFile(staging / HELD, NEW).close)
         yield staging
         for name in files:
             if (folder / name).is_dir():
@@ -53,10 +60,20 @@ def output_folder(folder: Path, files: Sequence[str]) -> Iterator[Path]:
             else:
                 (folder / name).unlink(missing_ok=True)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        ending.close()
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Take away staging folders of runs that were killed: nobody holds the lock in them."""
+    for staging in folder.glob(f"{STAGING}*"):
+        with suppress(OSError):
+            held = HeldFile(staging / HELD)
+            held.close()
+            if held.locked:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_csv(table: SweepTable, path: Path) -> None:
