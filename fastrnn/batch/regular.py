@@ -23,6 +23,8 @@ from fastrnn.batch.durable import Bytes, naming
 DIGEST_BYTES = 12
 # Of JSON in a sweep's folder, whose largest file is the metadata of all its arrays: 20 kB.
 MOST_JSON = 1 << 20
+# What the system says of a link, a folder, a socket or a pipe that is to be read as a file.
+NO_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR)
 
 
 @contextmanager
@@ -54,10 +56,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """JSON object in a file; ValueError where it is none, FileNotFoundError where there is none."""
     try:
         content = json.loads(read_regular(path, MOST_JSON))
-    except FileNotFoundError:
-        raise
     except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EIO:
+        if isinstance(error, OSError) and error.errno not in NO_FILE:
             raise
         raise ValueError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict):
@@ -83,7 +83,7 @@ def file_digest(path: Path, most: int) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR):
+        if error.errno in NO_FILE:
             return ""
         raise
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
-
-import numpy as np
 
 
 class Task(NamedTuple):
@@ -56,7 +55,7 @@ def cut(sizes: tuple[int, ...], steps: tuple[int, ...]) -> tuple[Task, ...]:
                 for i, step, size in zip(place, steps, sizes, strict=True)
             ),
         )
-        for number, place in enumerate(np.ndindex(*counts))
+        for number, place in enumerate(itertools.product(*map(range, counts)))
     )
 
 
