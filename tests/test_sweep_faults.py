@@ -432,3 +432,52 @@ def test_an_export_to_no_file_is_refused_before_any_work(where, tmp_path, monkey
     with pytest.raises(OSError, match="No such file or directory|is a folder"):
         export(out, "csv", tmp_path / where)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "out"]
+
+
+WINDOWS = """
+import errno, fcntl, os, sys, types
+import dask.array, numba, xarray, zarr, zarr.storage
+import fastrnn, fastrnn.kernels.jit
+
+def locking(number, mode, count):
+    assert (mode, count, os.lseek(number, 0, os.SEEK_CUR) > 1 << 20) == (2, 1, True)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+assert not [name for name in sys.modules if name.startswith("fastrnn.batch.")]
+sys.modules["msvcrt"] = types.SimpleNamespace(locking=locking, LK_NBLCK=2)
+sys.modules["fcntl"] = None
+for name in ("O_NOFOLLOW", "O_NONBLOCK", "register_at_fork"):
+    delattr(os, name)
+os.supports_fd.discard(os.utime)
+sys.platform = "win32"
+
+from tests import sweeps
+from fastrnn.batch.verify import verify
+
+def second(now):
+    try:
+        sweeps.small().run(sys.argv[1])
+    except BlockingIOError as error:
+        print("refused" if "in use by another run" in str(error) else error)
+    raise SystemExit
+
+try:
+    sweeps.small().run(sys.argv[1], progress=second)
+except SystemExit:
+    pass
+print(verify(sweeps.small().run(sys.argv[1])))
+print([name for name in os.listdir(sys.argv[1] + "/receipts") if name.endswith("lock")])
+"""
+
+
+def test_a_sweep_runs_without_what_windows_has_not(tmp_path, child):
+    """No fcntl, no flags of POSIX, locks of msvcrt; by what is made to look like it."""
+    pytest.importorskip("fcntl")
+    pytest.importorskip("dask")
+    process = child(ROOT, sys.executable, "-c", WINDOWS, str(tmp_path))
+    output, errors = process.communicate(timeout=300)
+    assert errors == ""
+    assert output == "refused\nFindings(tasks=8, not_computed=0, faults=[])\n[]\n"
