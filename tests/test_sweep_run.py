@@ -116,7 +116,7 @@ def test_what_is_not_computed_is_nan(tmp_path):
     data = xarray.open_zarr(tmp_path)
     missing = data["last"].isnull().sum()
     assert 0 < missing < data["last"].size
-    # Of these results none is NaN.
+    # No result of this sweep is NaN.
     np.testing.assert_array_equal(data["last"].isnull(), ~data["computed"])
 
 

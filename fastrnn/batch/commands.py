@@ -39,11 +39,9 @@ def run_job(
     mine = "" if part == (1, 1) else f", shard {part[0]} of {part[1]}"
     if mine and shard is None:
         # Also where nothing else is said: an array of another kind computes a part of each job.
-        click.echo(
-            f"fastrnn: computes{mine[1:]} only, as element {os.environ['SLURM_ARRAY_TASK_ID']} of "
-            "a Slurm array; all of it: --shard 1/1",
-            err=True,
-        )
+        element = f"as element {os.environ['SLURM_ARRAY_TASK_ID']} of a Slurm array"
+        what = f"fastrnn: computes{mine[1:]} only, {element}; all of it: --shard 1/1"
+        click.echo(what, err=True)
     if not quiet:
         click.echo(f"{job.name}: {sweep}{mine}")
     try:

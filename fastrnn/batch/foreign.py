@@ -52,7 +52,7 @@ def _require_array(path: Path, found: Any, array: Array) -> None:
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": "NaN" if fill != fill else fill,
         "attributes": labels(array.name),
-        # Of one byte a value there is no order, and Zarr writes none.
+        # Values of one byte have no byte order, and Zarr writes none.
         "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
         "storage_transformers": [],
         "dimension_names": list(array.axes),

@@ -2,7 +2,7 @@
 
 The lock belongs to the open file, not to a name or a process number, so it holds across containers
 and namespaces of a machine. Libraries for this fall back to process numbers where the file system
-has no locks; here the caller is told, and goes by signs of life.
+has no locks; here the caller learns of it, and goes by signs of life.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ FORMAT = 2
 INPUTS = "inputs"
 # Which Zarr appends to a chunk.
 CHECKSUM_BYTES = 4
-# Of the header of a .npy file, as NumPy reads it.
+# The longest header of a .npy file that NumPy reads.
 HEADER_BYTES = 10_000 + 12
 MOST_METADATA = 1 << 20
 

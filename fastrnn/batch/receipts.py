@@ -95,7 +95,7 @@ def require_no_links(folder: Path) -> None:
 
 
 def identities(folder: Path) -> Iterator[str]:
-    """Of which sweeps tasks were done in a folder, as far as that can be read."""
+    """Sweeps whose tasks were done in a folder, as far as that can be read."""
     for path in (folder / FOLDER).glob("[0-9]*.json"):
         try:
             yield str(_unsealed(path).get("sweep"))

@@ -21,7 +21,7 @@ from fastrnn.batch.durable import Bytes, naming
 
 # Enough against chance, and short enough that a receipt of many chunks is small.
 DIGEST_BYTES = 12
-# Of JSON in a sweep's folder, whose largest file is the metadata of all its arrays: 20 kB.
+# The largest JSON in a sweep's folder, the metadata of all its arrays, has 20 kB.
 MOST_JSON = 1 << 20
 # What the system says of a link, a folder, a socket or a pipe that is to be read as a file.
 NO_FILE = (errno.EINVAL, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR)
@@ -41,7 +41,7 @@ def open_regular(path: Path, *, follow: bool = False) -> Iterator[FileIO]:
 
 
 def read_regular(path: Path, most: int, *, follow: bool = False) -> bytes:
-    """Content of a regular file of at most so many bytes; ValueError if it has more."""
+    """Content of a regular file; ValueError if it has more than ``most`` bytes."""
     with open_regular(path, follow=follow) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
@@ -89,7 +89,7 @@ def file_digest(path: Path, most: int) -> str | None:
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
-    """Of what a folder may hold, nothing is a symbolic link; it may itself be reached by one."""
+    """Nothing of those names in a folder is a symbolic link; the folder itself may be one."""
     for name in names:
         path = folder / name
         if path.is_symlink():
