@@ -138,7 +138,8 @@ def test_export_refuses_what_is_not_done_or_damaged(tmp_path):
     with pytest.raises(ValueError, match="kind must be one of csv, parquet, netcdf, got 'xls'"):
         export(out, "xls")
     (out / "receipts" / "00000001.json").unlink()
-    (out / "last" / "c.0.1.0").unlink()
+    for name in ("last", "computed"):
+        (out / name / "c.0.1.0").unlink()
     with pytest.raises(ValueError, match="is not done, 1 of 8 tasks are missing"):
         export(out, "csv")
     (file,) = export(out, "csv", partial=True)
