@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
@@ -24,6 +25,7 @@ from fastrnn.batch.verify import verify  # noqa: E402
 from fastrnn.cli import cli  # noqa: E402
 from tests import sweeps  # noqa: E402
 
+ROOT = str(Path(__file__).parents[1])
 JOB = """
 x = "x.npy"
 w2 = "0.01:100:60"
@@ -45,7 +47,7 @@ def start(folder, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "fastrnn", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.getcwd(), **environment},
+        env={**os.environ, "PYTHONPATH": ROOT, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -116,7 +118,7 @@ def test_export_to_other_kinds(kind, library, tmp_path):
     from fastrnn.batch.export import export
 
     out = sweeps.small().run(tmp_path / "out")
-    data = xarray.open_zarr(out).load()
+    data = xarray.open_zarr(out).load().drop_vars("computed")
     files = export(out, kind)
     if kind == "netcdf":
         with xarray.open_dataset(files[0]) as found:
@@ -136,11 +138,15 @@ def test_export_refuses_what_is_not_done_or_damaged(tmp_path):
     with pytest.raises(ValueError, match="kind must be one of csv, parquet, netcdf, got 'xls'"):
         export(out, "xls")
     (out / "receipts" / "00000001.json").unlink()
-    (out / "last" / "c.0.1.0").unlink()
+    for name in ("last", "computed"):
+        (out / name / "c.0.1.0").unlink()
     with pytest.raises(ValueError, match="is not done, 1 of 8 tasks are missing"):
         export(out, "csv")
     (file,) = export(out, "csv", partial=True)
-    assert ",," in file.read_text()
+    header, *rows = file.read_text().splitlines()
+    missing, computed = (header.split(",").index(name) for name in ("last", "computed"))
+    cells = [row.split(",") for row in rows]
+    assert {(row[missing] == "", row[computed]) for row in cells} == {(1, "False"), (0, "True")}
     (out / "last" / "c.0.0.0").unlink()
     with pytest.raises(ValueError, match="is damaged, see fastrnn verify: last/c"):
         export(out, "csv", partial=True)
@@ -235,15 +241,48 @@ def test_shards_in_processes_that_start_together_make_one_store(folder):
     ]
     for number, shard in enumerate(shards):
         output, errors = shard.communicate(timeout=300)
-        assert (shard.returncode, errors) == (0, "")
+        said = "fastrnn: computes shard 2 of 2 only, as element 2 of a Slurm array; "
+        assert (shard.returncode, errors.startswith(said)) == (0, number == 1)
         assert f"all tasks, shard {number + 1} of 2 are in job" in output
     check_whole(folder)
 
 
-def test_a_slurm_array_with_gaps_needs_a_shard():
-    names = {"ID": "7", "COUNT": "2", "MIN": "3", "MAX": "7"}
-    with pytest.raises(ValueError, match="shard must be given for a Slurm array with gaps"):
-        parse_shard(None, {f"SLURM_ARRAY_TASK_{name}": value for name, value in names.items()})
+WHOLE_ARRAY = {"ID": "3", "COUNT": "2", "MIN": "3", "MAX": "4", "STEP": "1"}
+NO_ARRAY = [
+    ({"MAX": "7"}, "for a Slurm array with gaps"),
+    ({"ID": "2"}, "for a Slurm array with gaps"),
+    ({"MIN": None}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_MIN is not set"),
+    ({"COUNT": None}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_COUNT is not set"),
+    ({"COUNT": "0"}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_COUNT is 0"),
+    ({"STEP": "0"}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_STEP is 0"),
+    ({"ID": "-3"}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_ID is -3"),
+    ({"ID": ""}, r"\(--shard i/n\) where SLURM_ARRAY_TASK_ID is "),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), NO_ARRAY, ids=str)
+def test_a_slurm_array_that_says_too_little_needs_a_shard(changes, message):
+    array = {
+        f"SLURM_ARRAY_TASK_{name}": value
+        for name, value in (WHOLE_ARRAY | changes).items()
+        if value is not None
+    }
+    with pytest.raises(ValueError, match=f"shard must be given {message}"):
+        parse_shard(None, array)
+    assert parse_shard("1/1", array) == (1, 1)
+
+
+def test_an_array_whose_elements_have_jobs_of_their_own_says_that_each_is_in_part(folder):
+    array = {f"SLURM_ARRAY_TASK_{name}": value for name, value in WHOLE_ARRAY.items()}
+    status, output, errors = run(folder, "sweep", "job.toml", "--quiet", **array)
+    assert (status, output) == (0, "")
+    assert errors == (
+        "fastrnn: computes shard 1 of 2 only, as element 3 of a Slurm array; all of it: "
+        "--shard 1/1\n"
+    )
+    assert verify(folder / "job").not_computed == 15
+    assert run(folder, "sweep", "job.toml", "--quiet", "--shard", "1/1", **array) == (0, "", "")
+    assert verify(folder / "job").not_computed == 0
 
 
 WRONG = [
@@ -252,15 +291,39 @@ WRONG = [
     (["sweep", "job.toml", "--w2", "1"], "--w2 must stand in job.toml"),
     (["sweep", "job.toml", "--raw"], "--normalize must stand in job.toml"),
     (["sweep", "job.toml", "--shard", "4"], "shard must be i/n as 1/4, got '4'"),
-    (["sweep", "job.toml", "--shard", "5/4"], "shard must be (i, n) with i from 1 to n"),
+    (["sweep", "job.toml", "--shard", "5/4"], "shard must be i/n with i from 1 to n, got '5/4'"),
     (["sweep", "job.toml", "--workers", "0"], "workers must be positive"),
     (["sweep", "job.toml", "--out", "x.npy"], "is a file, not a folder"),
     (["sweep", "job.toml", "--out", "."], "must be a new or empty folder, or one of a sweep"),
     (["sweep", "sunspots", "--shard", "1/2"], "--shard is for a job (SERIES ending in .toml)"),
+    (["sweep", "job.toml", "--out", "s3://bucket/x"], "out must be a path in the file system, got"),
+    (["verify", "s3://bucket/x"], "out must be a path in the file system, got the URL"),
+    (["export", "gs://bucket/x", "--to", "csv"], "out must be a path in the file system, got"),
     (["verify", "x.npy"], "x.npy holds no sweep"),
     (["export", "nowhere", "--to", "csv"], "nowhere holds no sweep"),
     (["export", "nowhere", "--to", "xls"], "kind must be one of csv, parquet, netcdf, got 'xls'"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 'x.npy'\nw2 = 1\nkeep = 'loss'", "job.toml: y must be given for keep 'loss'.*"),
+        ("x = 'x.npy'\nw2 = 1\nwindow = 3\n", "job.toml, line 3: window must come with .*"),
+        ("x = 'none.npy'\nw2 = 1", "none.npy: No such file or directory"),
+        ("x = 'x.npy'\nw2 = 1\ndtype = 'f32'", "job.toml, line 3: dtype must be one of float32,.*"),
+        ("x = 'x.npy'\nw1 = '1:2:1000000'\nw2 = '1:2:1000000'", "job.toml: tasks must be at .*"),
+        ("\ufeffx = 'x.npy'\nw2 = true", "job.toml, line 2: w2 must be a number.*"),
+        ("a." * 100_000 + "a = 1", "job.toml must have no keys with dots.*"),
+    ],
+    ids=range(7),
+)
+def test_an_error_of_a_job_is_one_line_in_the_commands_words(text, message, folder):
+    (folder / "job.toml").write_text(text, encoding="utf-8")
+    status, output, errors = run(folder, "sweep", "job.toml")
+    assert (status, output) == (2, "")
+    assert re.fullmatch(f"fastrnn: {message}\n", errors)
+    assert not (folder / "job").exists()
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=str)
@@ -280,7 +343,7 @@ def test_a_bar_on_a_terminal(folder):
     process = subprocess.Popen(
         [sys.executable, "-m", "fastrnn", "sweep", "job.toml"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": ROOT},
         stdout=subprocess.DEVNULL,
         stderr=child,
     )

@@ -4,6 +4,10 @@ import dataclasses
 import mmap
 import os
 import pickle
+import re
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +102,33 @@ def test_a_sweep_is_frozen_and_leaves_its_inputs_alone():
         sweep.w2 = 1.0
     with pytest.raises(ValueError, match="read-only"):
         sweep.x[0, 0] = 1.0
-    assert np.shares_memory(sweep.x, x)
-    x[0, 0] = 1.0
     assert pickle.loads(pickle.dumps(sweep)).sizes == sweep.sizes
+
+
+@pytest.mark.parametrize("name", ["x", "y", "w2"])
+def test_later_changes_of_an_input_do_not_reach_a_sweep(name):
+    given = {"x": X.copy(), "y": X.copy(), "w2": np.array([0.5, 0.9])}
+    sweep = fastrnn.Sweep(**given, keep="loss")
+    before = describe(sweep)
+    given[name][...] = 7.0
+    assert describe(sweep) == before
+
+
+def test_a_mapped_file_is_not_copied_and_a_broadcast_array_stored_once(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for x in (mapped, mapped[1:, ::2]):
+        assert np.shares_memory(fastrnn.Sweep(x, w2=0.5).x, mapped)
+    one = np.arange(50.0)
+    sweep = fastrnn.Sweep(np.broadcast_to(one, (1000, 50)), w2=0.5)
+    one[:] = 0.0
+    assert sweep.x.strides[0] == 0
+    np.testing.assert_array_equal(sweep.x[999], np.arange(50.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.dtype("float32"), "float32", "f4"])
+def test_a_dtype_may_be_named_in_any_way_of_numpy(dtype):
+    assert fastrnn.Sweep(X, w2=0.5, dtype=dtype).dtype == np.float32
 
 
 def test_tasks_by_default_are_neither_few_nor_huge():
@@ -132,6 +160,13 @@ WRONG = [
     (dict(tasks=True), TypeError, "tasks must be an integer, got bool"),
     (dict(tasks=1.5), TypeError, "tasks must be an integer, got float"),
     (dict(dtype="float16"), ValueError, "dtype must be one of float32, float64"),
+    (dict(dtype=np.int64), ValueError, "dtype must be one of float32, float64, got 'int64'"),
+    (dict(dtype="flaot32"), ValueError, "dtype must be one of .*; did you mean 'float32'"),
+    (
+        dict(w1=np.ones(10**6), w2=np.ones(10**6), tasks=10**12),
+        ValueError,
+        "tasks must be at most 1000000, got 1000000000000 for a grid of 1000000000000",
+    ),
 ]  # fmt: skip
 
 
@@ -203,6 +238,104 @@ WRONG_TOML = [
     ("x = 'objects.npy'\nw2 = 1", "job.toml, line 1: x must be a readable .npy array of numbers"),
     ("x = " + "[" * 100_000, "job.toml is not TOML"),
 ]  # fmt: skip
+
+
+BILLIONS = "x = 'sunspots'\n" + "\n".join(f"{name} = '1:2:1000000'" for name in ("w1", "w2", "b"))
+NESTED = "must have no keys with dots, which a sweep has none of"
+ENDLESS = [
+    ("a." * 200_000 + "a = 1", NESTED),
+    ("\n".join("[" + "a." * depth + f"b{depth}]" for depth in range(1400)), NESTED),
+    ("1 . " * 200_000 + "1 = 1", NESTED),
+    ("a = " + "{a = " * 100_000, "is not TOML: maximum recursion depth"),
+    ("\n" * 1_000_000 + "w2 = true", "line 1000001: w2 must be a number"),
+    (" " * 2_000_000 + "\nw2 = true", "line 2: w2 must be a number"),
+    ("a" * 100_000 + " = 1", ": a{80}... is no key of a sweep"),
+    ("#" * 5_000_000, "must have at most 4194304 bytes, got 5000000"),
+    (BILLIONS, "tasks must be at most 1000000, got 2000000000000 for a grid of 10{18} neurons"),
+    ("x = 'sunspots'\nw2 = '" + "1:2:1000000," * 999 + "1'", "line 2: w2 must have at most 10{6}"),
+    ("x = 'sunspots'\nw2 = '1:2:" + "9" * 5000 + "'", "line 2: w2 must have N from 2 to"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), ENDLESS, ids=lambda text: text[:20])
+def test_toml_that_would_not_end_is_refused(text, message, tmp_path):
+    """In a process of 4 GB and a minute of processor time, where it would end by itself."""
+    path = written(tmp_path, text)
+    code = (
+        "import resource, sys, fastrnn\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (60, 60))\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))\n"
+        "fastrnn.Sweep.from_toml(sys.argv[1])"
+    )
+    pytest.importorskip("resource")
+    child = [sys.executable, "-W", "error", "-c", code, str(path)]
+    found = subprocess.run(child, capture_output=True, text=True)
+    assert found.returncode == 1
+    *_, last = found.stderr.splitlines()
+    assert re.match(rf"(ValueError|TypeError): job\.toml.*{message}", last), last
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+def test_toml_may_begin_with_a_byte_order_mark_and_have_lines_of_windows(mark, tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_bytes(f"{mark}x = 'sunspots'\r\nw2 = [0.5,\r\n0.9]\r\n".encode())
+    assert fastrnn.Sweep.from_toml(path).sizes == {"w2": 2, "sequence": 1}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_toml_in_another_encoding_is_named(encoding, tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_bytes("# é\nx = 'sunspots'\nw2 = 1".encode(encoding))
+    with pytest.raises(ValueError, match=r"^job.toml is not TOML: it must be text in UTF-8"):
+        fastrnn.Sweep.from_toml(path)
+
+
+def npy(header):
+    """A .npy file of a header as it stands."""
+    content = header.encode() + b"\n"
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(content)) + content
+
+
+HEADERS = [
+    npy(
+        "{'descr': " + "(" * 900 + "'<f8'" + ")" * 900 + ", 'fortran_order': False, 'shape': (1,)}"
+    ),
+    npy("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "[" * 900),
+    npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10**9,"),
+    npy("{'descr': '<f8', 'fortran_order': False, 'shape': (100000000000,)}"),
+    npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1,)}"),
+    npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}"),
+    npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1L, " * 100),
+    npy("-" * 9000 + "1"),
+    npy(" " * 100_000),
+    b"\x93NUMPY\x09\x00",
+    b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
+    b"PK\x03\x04",
+    b"",
+]
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+@pytest.mark.parametrize("content", HEADERS, ids=range(len(HEADERS)))
+def test_a_malformed_npy_is_one_clear_error(content, name, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / f"{name}.npy").write_bytes(content)
+    text = "x = 'x.npy'\ny = 'y.npy'\nw2 = 1\nkeep = 'loss'"
+    message = rf"job.toml, line \d: {name} must be a readable .npy array of numbers: {name}.npy"
+    with pytest.raises(ValueError, match=message):
+        fastrnn.Sweep.from_toml(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["job.toml", "x.npy"])
+def test_a_pipe_is_refused_where_a_file_is_read(name, tmp_path):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    if name == "x.npy":
+        written(tmp_path, "x = 'x.npy'\nw2 = 1")
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="is no regular file") as info:
+        fastrnn.Sweep.from_toml(tmp_path / "job.toml")
+    assert info.value.filename == str(tmp_path / name)
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG_TOML, ids=lambda text: text[:40])

@@ -3,12 +3,11 @@
 import errno
 import json
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +75,34 @@ def test_a_store_knows_its_sweep(y, tmp_path):
     assert describe(Store.open(sweep.run(tmp_path)).sweep) == describe(sweep)
 
 
+def test_the_smallest_store_has_all_its_files(tmp_path):
+    out = fastrnn.Sweep([0.0], w2=0.0, w1=0.0, keep=("last", "states")).run(tmp_path)
+    assert verify(out) == (1, 0, [])
+    data = xarray.open_zarr(out)
+    assert (data.sequence.values, data.time.values, data.states.values) == ([0], [0], [[0.0]])
+    (out / "time" / "c.0").unlink()
+    assert verify(out).faults == ["time/c.0: missing"]
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "identity"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_weight_or_input_leads_to_a_warning(activation, dtype, tmp_path):
+    """Warnings are errors in all tests."""
+    x = np.random.default_rng(0).standard_normal((3, 300))
+    x[1] *= 1e30
+    x[2, 5] = np.nan
+    largest = 1e38 if dtype == "float32" else 1e300
+    w2 = [-largest, -1.0, 0.0, 1 / largest, 1.0, 30.0, largest]
+    sweep = fastrnn.Sweep(
+        x, w2=w2, w1=[0.0, 1e30], y="next", keep=sweeps.EVERYTHING, every=100,
+        activation=activation, dtype=dtype,
+    )  # fmt: skip
+    assert verify(sweep.run(tmp_path)).faults == []
+    data = xarray.open_zarr(tmp_path)
+    assert data["computed"].all()
+    assert np.isfinite(data["last"].isel(w1=0, sequence=0, w2=slice(1, 5))).all()
+
+
 def test_chunks_are_checked_by_zarr_itself(tmp_path):
     out = sweeps.small().run(tmp_path)
     flip_a_bit(out / "last" / "c.0.1.0")
@@ -89,6 +116,8 @@ def test_what_is_not_computed_is_nan(tmp_path):
     data = xarray.open_zarr(tmp_path)
     missing = data["last"].isnull().sum()
     assert 0 < missing < data["last"].size
+    # No result of this sweep is NaN.
+    np.testing.assert_array_equal(data["last"].isnull(), ~data["computed"])
 
 
 def test_results_that_are_all_nan_are_stored(tmp_path):
@@ -96,7 +125,9 @@ def test_results_that_are_all_nan_are_stored(tmp_path):
     out = sweep.run(tmp_path)
     assert verify(out) == (2, 0, [])
     assert len(list((out / "last").glob("c.*"))) == 2
-    assert xarray.open_zarr(out)["last"].isnull().all()
+    data = xarray.open_zarr(out)
+    assert data["last"].isnull().all()
+    assert data["computed"].all()
 
 
 def test_receipts_are_small_and_say_what_was_stored(tmp_path):
@@ -107,7 +138,7 @@ def test_receipts_are_small_and_say_what_was_stored(tmp_path):
         assert len(receipt.read_bytes()) < 1000
         about = json.loads(receipt.read_text())
         assert about["task"] == number
-        assert len(about["files"]) == 12
+        assert len(about["files"]) == 13
         assert about["cpu"]
 
 
@@ -196,7 +227,7 @@ def test_another_sweep_is_refused_unless_forced(tmp_path):
     assert sweeps.content(out) == before
     other.run(out, force=True)
     data = xarray.open_zarr(out)
-    assert set(data.data_vars) == {"last"}
+    assert set(data.data_vars) == {"computed", "last"}
     assert verify(out) == (10, 0, [])
     assert (out / "notes.txt").read_text() == "mine"
     assert not (out / "states").exists()
@@ -246,44 +277,58 @@ def test_two_shards_may_run_at_once_but_not_one_twice(tmp_path, whole):
     assert sweeps.content(tmp_path) == whole
 
 
-def leave_lock(folder, silence=0.0, **holder):
+def leave_lock(folder, content, silence=0.0):
     (folder / "receipts").mkdir()
     path = folder / "receipts" / "1-of-1.lock"
-    path.write_text(json.dumps(holder))
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     os.utime(path, (time.time() - silence,) * 2)
 
 
-def dead_pid():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
+def of_here(**holder):
+    """What a run of this machine leaves that held its lock by the file system."""
+    return {"host": "here", "pid": 1, "machine": lock._machine(), "locked": True, **holder}
 
 
-@cache
-def here():
-    return lock.socket.gethostname()
+DEAD = {
+    "a process number that lives": (of_here(pid=os.getpid()), 0),
+    "a process number of a container": (of_here(pid=1), 0),
+    "no process number": (of_here(pid=-1), 0),
+    "none of this size": (of_here(pid=1 << 40), 0),
+    "this process, which gave it up": (of_here(process=lock._process, claim="1", locked=None), 0),
+    "not written yet": (b"", 0),
+    "elsewhere, silent": ({"host": "elsewhere", "pid": 1}, lock.SILENT_SECONDS + 60),
+    "damaged, silent": (b"[" * 4000, lock.SILENT_SECONDS + 60),
+}
 
 
-@pytest.mark.parametrize(
-    "holder",
-    [
-        lambda: {"host": here(), "pid": dead_pid(), "born": "1"},
-        lambda: {"host": here(), "pid": os.getpid(), "born": "of another time"},
-        lambda: {"host": "elsewhere", "pid": 1, "silence": lock.SILENT_SECONDS + 60},
-        lambda: {},
-    ],
-)
-def test_the_lock_of_a_dead_run_is_taken_over(holder, tmp_path, whole, caplog):
-    leave_lock(tmp_path, **holder())
+@pytest.mark.parametrize("left", DEAD)
+def test_the_lock_of_a_dead_run_is_taken_over(left, tmp_path, whole, caplog):
+    leave_lock(tmp_path, *DEAD[left])
     sweeps.small().run(tmp_path)
     assert "which has died" in caplog.text
     assert sweeps.content(tmp_path) == whole
 
 
-def test_the_lock_of_a_run_elsewhere_is_not(tmp_path):
-    leave_lock(tmp_path, host="elsewhere", pid=1)
-    with pytest.raises(BlockingIOError, match="process 1 on host elsewhere"):
+ALIVE = {
+    "elsewhere": ({"host": "elsewhere", "pid": 1}, "process 1 on host elsewhere, last heard of"),
+    "where the file system does not lock": (of_here(locked=None), "process 1 on host here"),
+    "a number beyond all": ({"pid": 1 << 40}, "process 1099511627776 on host"),
+    "a number of none": ({"pid": -1}, "process -1 on host"),
+    "nested": (b"[" * 4000, r"process \? on host \?"),
+    "nested, and beyond what is read": (b'{"pid":' * 100_000, r"process \? on host \?"),
+    "digits": (b"9" * 100_000, r"process \? on host \?"),
+    "long": ({"pid": "1" * 3000, "host": "a"}, "process 1{80} on host a,"),
+    "no text": (b"\xff\x00" * 50, r"process \? on host \?"),
+}
+
+
+@pytest.mark.parametrize("left", ALIVE)
+def test_a_lock_whose_holder_may_live_is_not_taken_over(left, tmp_path):
+    content, message = ALIVE[left]
+    leave_lock(tmp_path, content)
+    with pytest.raises(BlockingIOError, match=message) as info:
         sweeps.small().run(tmp_path)
+    assert len(str(info.value)) < 500
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -383,12 +428,33 @@ def test_progress_counts_tasks_and_steps(tmp_path):
         ({"executor": "dask"}, TypeError, "got str"),
         ({"shard": (0, 4)}, ValueError, r"shard must be \(i, n\) with i from 1 to n"),
         ({"shard": (5, 4)}, ValueError, r"got \(5, 4\)"),
+        ({"shard": 3}, TypeError, r"shard must be two integers \(i, n\), got 3"),
+        ({"shard": (1,)}, TypeError, r"shard must be two integers \(i, n\), got \(1,\)"),
+        ({"shard": (1.0, 2)}, TypeError, r"shard must be two integers \(i, n\), got \(1.0, 2\)"),
+        ({"shard": "12"}, TypeError, r"shard must be two integers \(i, n\), got '12'"),
+        ({"executor": np.True_}, TypeError, "executor must be a number of threads or"),
+        ({"executor": 1.0}, TypeError, "executor must be a number of threads or"),
     ],
 )
 def test_wrong_arguments_leave_nothing(given, error, message, tmp_path):
     with pytest.raises(error, match=message):
         sweeps.small().run(tmp_path / "out", **given)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "out", ["s3://bucket/x", "file:///x", "memory://x", Path("https://host/x"), 3, b"x", "", "a\0b"]
+)
+def test_what_is_no_path_of_the_file_system_is_refused(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, TypeError), match="out must be a path"):
+        sweeps.small().run(out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_may_be_any_integer(tmp_path, whole):
+    sweeps.small().run(tmp_path, executor=np.int64(2), shard=(np.int64(1), np.int8(1)))
+    assert sweeps.content(tmp_path) == whole
 
 
 def test_an_executor_of_ones_own_is_left_open(tmp_path, whole):

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from fastrnn.batch import receipts
 from fastrnn.batch.description import changes, describe, identity_of
@@ -21,6 +22,7 @@ def claimed(
 ) -> Iterator[tuple[Store, Lock]]:
     """The store of a sweep, made where there is none, and the lock on a shard of its tasks."""
     folder = path / receipts.FOLDER
+    receipts.require_no_links(path)
     if not folder.is_dir():
         _require_new_or_empty(path, folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,23 +47,40 @@ def _require_new_or_empty(path: Path, folder: Path) -> None:
 def _take(path: Path, sweep: Sweep, lock: Lock, force: bool) -> Store:
     about, description = receipts.read_about(path), describe(sweep)
     identity = identity_of(description)
-    same = about is not None and about["sweep"] == identity
-    if about is not None and not same and not force:
-        raise FileExistsError(
-            errno.EEXIST,
-            f"holds another sweep ({changes(about['description'], description)}): choose another "
-            "folder, or force=True (on the command line --force) to lose it",
-            str(path),
-        )
+    same = about is not None and about.identity == identity
+    if not same and not force:
+        _require_nothing_to_lose(path, about, description, identity)
     lock.take(alone=not same)
     try:
-        if about is not None and same and not receipts.file_faults(path, about["files"]):
+        if about is not None and same and not _beginnings_faults(path, about):
             return Store.open(path)
         # Where only the description is damaged, what is done is kept.
-        if not same and not receipts.some_are_of(path, identity):
+        if not same and identity not in receipts.identities(path):
             clear(path)
         require_space(path, sweep.x.nbytes + len(sweep.tasks) * sweep.task_bytes)
         return Store.create(path, sweep, description)
     except BaseException:
         lock.give_back()
         raise
+
+
+def _require_nothing_to_lose(
+    path: Path, about: receipts.About | None, description: dict[str, Any], identity: str
+) -> None:
+    if about is not None:
+        what = changes(dict(about.layout.description), description)
+    else:
+        others = set(receipts.identities(path))
+        if not others or identity in others:
+            return
+        what = "whose description is damaged or of another version"
+    raise FileExistsError(
+        errno.EEXIST,
+        f"holds another sweep ({what}): choose another folder, or force=True (on the command line "
+        "--force) to lose it",
+        str(path),
+    )
+
+
+def _beginnings_faults(path: Path, about: receipts.About) -> list[str]:
+    return receipts.file_faults(path, about.files, about.layout.beginnings)

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from fastrnn.batch.extra import sweep_extra
+from fastrnn.batch.place import local_path
 
 
 def run_job(
@@ -33,9 +34,14 @@ def run_job(
 
     began = time.perf_counter()
     part = parse_shard(shard, os.environ)
-    sweep = Sweep.from_toml(job)
-    out = job.with_suffix("") if out is None else out
+    sweep = Sweep.from_toml(local_path("job", job))
+    out = job.with_suffix("") if out is None else local_path("out", out)
     mine = "" if part == (1, 1) else f", shard {part[0]} of {part[1]}"
+    if mine and shard is None:
+        # Also where nothing else is said: an array of another kind computes a part of each job.
+        element = f"as element {os.environ['SLURM_ARRAY_TASK_ID']} of a Slurm array"
+        what = f"fastrnn: computes{mine[1:]} only, {element}; all of it: --shard 1/1"
+        click.echo(what, err=True)
     if not quiet:
         click.echo(f"{job.name}: {sweep}{mine}")
     try:
@@ -70,17 +76,27 @@ def parse_shard(text: str | None, environment: Mapping[str, str]) -> tuple[int, 
     (4, 8)
     """
     if text is not None:
-        if not (found := re.fullmatch(r"(\d+)/(\d+)", text)):
+        if not (found := re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)):
             raise ValueError(f"shard must be i/n as 1/4, got {text!r}")
-        return int(found[1]), int(found[2])
+        number, count = int(found[1]), int(found[2])
+        if not 1 <= number <= count:
+            raise ValueError(f"shard must be i/n with i from 1 to n, got {text!r}")
+        return number, count
     if "SLURM_ARRAY_TASK_ID" not in environment:
         return 1, 1
-    names = ("ID", "MIN", "MAX", "COUNT")
-    number, low, high, count = (int(environment[f"SLURM_ARRAY_TASK_{name}"]) for name in names)
-    step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
-    if high - low != (count - 1) * step:
+    names = ("ID", "MIN", "MAX", "COUNT", "STEP")
+    number, low, high, count, step = (_slurm(name, environment) for name in names)
+    if high - low != (count - 1) * step or not 0 <= number - low <= high - low:
         raise ValueError("shard must be given for a Slurm array with gaps: --shard i/n")
     return (number - low) // step + 1, count
+
+
+def _slurm(name: str, environment: Mapping[str, str]) -> int:
+    variable = f"SLURM_ARRAY_TASK_{name}"
+    text = environment.get(variable, "1" if name == "STEP" else "not set")
+    if not re.fullmatch(r"[0-9]{1,18}", text) or (name in ("COUNT", "STEP") and int(text) == 0):
+        raise ValueError(f"shard must be given (--shard i/n) where {variable} is {text}")
+    return int(text)
 
 
 @click.command()
@@ -93,7 +109,7 @@ def verify(out: Path) -> None:
     """
     from fastrnn.batch.verify import verify as find_faults
 
-    found = find_faults(out)
+    found = find_faults(local_path("out", out))
     for fault in found.faults:
         click.echo(fault)
     done, faults = found.tasks - found.not_computed, len(found.faults)

@@ -37,7 +37,7 @@ def results(
     found: dict[str, Any] = {
         variable.name: np.empty(
             (count, width, *([len(sweep.times)] if variable.over_time else [])),
-            np.float64 if variable.float64 else sweep.dtype,
+            sweep.type_of(variable),
         )
         for variable in sweep.variables
     }

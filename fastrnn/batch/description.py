@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.batch.durable import Bytes, digest
+from fastrnn.batch.durable import Bytes
+from fastrnn.batch.layout import FORMAT
+from fastrnn.batch.regular import digest
 from fastrnn.batch.sweep import WEIGHTS, Sweep
 from fastrnn.checks import FloatArray
 
-FORMAT = 1
 PIECE_BYTES = 1 << 24
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
 
 Bytes = bytes | memoryview
 
 # What is being written ends in this, after a name that no other writer has.
 PARTIAL = ".partial"
-# Enough against chance, and short enough that a receipt of many chunks is small.
-DIGEST_BYTES = 12
 
 
 def write_durably(path: Path, pieces: Iterable[Bytes], *, later: bool = False) -> None:
@@ -23,11 +25,12 @@ def write_durably(path: Path, pieces: Iterable[Bytes], *, later: bool = False) -
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
-        with partial.open("wb") as file:
+        # "x" follows no link that somebody else put there.
+        with naming(path), partial.open("xb") as file:
             file.writelines(pieces)
             file.flush()
             if not later:
-                os.fsync(file.fileno())
+                _sync(file.fileno())
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -41,31 +44,32 @@ def whole_name(path: Path) -> str:
     return path.name.rsplit(".", 2)[0] if path.suffix == PARTIAL else path.name
 
 
-def digest(pieces: Iterable[Bytes]) -> str:
-    """Hash of bytes."""
-    found = _hash()
-    for piece in pieces:
-        found.update(piece)
-    return found.hexdigest()
-
-
-def file_digest(path: Path) -> str | None:
-    """The same of a file; None where there is none."""
-    try:
-        with path.open("rb", buffering=0) as file:
-            return hashlib.file_digest(file, _hash).hexdigest()
-    except FileNotFoundError:
-        return None
-
-
-def _hash() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=DIGEST_BYTES)
-
-
 def bring_to_disk(path: Path) -> None:
     """What is in a file, or the names in a folder."""
-    number = os.open(path, os.O_RDONLY)
+    writes = sys.platform == "win32"
+    if writes and path.is_dir():  # which Windows brings to the disk by itself
+        return
+    number = os.open(path, os.O_RDWR if writes else os.O_RDONLY)
     try:
-        os.fsync(number)
+        with naming(path):
+            _sync(number)
     finally:
         os.close(number)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within, an error of the system that names no file names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _sync(number: int) -> None:
+    if sys.platform == "darwin":  # where fsync stops at the disk's own cache
+        fcntl.fcntl(number, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(number)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import xarray
 
-from fastrnn.batch.durable import PARTIAL
+from fastrnn.batch import receipts
+from fastrnn.batch.durable import PARTIAL, naming
 from fastrnn.batch.labels import TIME
-from fastrnn.batch.verify import verify
+from fastrnn.batch.place import local_path
+from fastrnn.batch.store import Store
+from fastrnn.batch.variables import COMPUTED
+from fastrnn.batch.verify import Findings, verify
 from fastrnn.checks import choice
 
 ENDINGS = {"csv": ".csv", "parquet": ".parquet", "netcdf": ".nc"}
@@ -27,24 +34,37 @@ def export(
     """Write the sweep in a folder to a file, by default beside it; the files written.
 
     States, which have an axis more than all else, are a table of their own in CSV and Parquet.
-    ``partial``: also where the sweep is not done; NaN stands for what is missing.
+    ``partial``: also where the sweep is not done; NaN stands for what is missing, where
+    ``computed`` is false.
     """
     _require_library(choice("kind", kind, tuple(ENDINGS)))
-    _require_done(folder, partial)
+    folder = local_path("out", folder)
     file = folder.with_name(folder.name + ENDINGS[kind]) if file is None else file
-    with xarray.open_zarr(folder) as data:
-        if kind == "netcdf":
-            with _replacing(file) as path:
-                data.to_netcdf(path)
-            return [file]
-        states = [name for name in data.data_vars if TIME in data[name].dims]
-        tables = {file: data.drop_dims(TIME, errors="ignore")}
-        tables[file.with_stem(f"{file.stem}-states")] = data[states]
-        tables = {path: table for path, table in tables.items() if table.data_vars}
-        for path, table in tables.items():
-            with _replacing(path) as staged:
-                (_write_csv if kind == "csv" else _write_parquet)(table, staged)
-        return list(tables)
+    with ExitStack() as files:
+        # Before all is read and checked: a name may be too long, a folder read-only.
+        tables = {
+            files.enter_context(_replacing(path)): (path, names)
+            for path, names in _tables(folder, kind, local_path("file", file)).items()
+        }
+        findings = _require_done(folder, partial)
+        marks = [COMPUTED] if findings.not_computed else []
+        with Store.open(folder).dataset() as data:
+            for staged, (_, names) in tables.items():
+                WRITERS[kind](data[[*names, *marks]], staged)
+    return [path for path, _ in tables.values()]
+
+
+def _tables(folder: Path, kind: str, file: Path) -> dict[Path, list[str]]:
+    """Files to be written, and the variables of each."""
+    about = receipts.read_about(folder)
+    arrays = {} if about is None else about.layout.results
+    names = [name for name in arrays if name != COMPUTED]
+    if kind == "netcdf":
+        return {file: names}
+    states = [name for name in names if TIME in arrays[name].axes]
+    others = [name for name in names if name not in states]
+    found = {file: others, file.with_stem(f"{file.stem}-states"): states}
+    return {path: table for path, table in found.items() if table}
 
 
 def _require_library(kind: str) -> None:
@@ -53,7 +73,7 @@ def _require_library(kind: str) -> None:
         raise ModuleNotFoundError(f"export to {kind} needs {' or '.join(names)}")
 
 
-def _require_done(folder: Path, partial: bool) -> None:
+def _require_done(folder: Path, partial: bool) -> Findings:
     findings = verify(folder)
     if findings.faults:
         raise ValueError(f"{folder} is damaged, see fastrnn verify: {findings.faults[0]}")
@@ -62,17 +82,24 @@ def _require_done(folder: Path, partial: bool) -> None:
             f"{folder} is not done, {findings.not_computed} of {findings.tasks} tasks are missing: "
             "go on with it, or export what there is (--partial)"
         )
+    return findings
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A file that takes the place of ``path`` when it is whole."""
-    staged = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
+    staged = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
     try:
-        yield staged
-        staged.replace(path)
+        with naming(path):
+            staged.touch(exist_ok=False)
+            yield staged
+            staged.replace(path)
     finally:
-        staged.unlink(missing_ok=True)
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
 
 
 def _rows(table: xarray.Dataset) -> Iterator[Any]:
@@ -100,3 +127,10 @@ def _write_parquet(table: xarray.Dataset, path: Path) -> None:
         writer.write_table(first)
         for frame in frames:
             writer.write_table(frame)
+
+
+def _write_netcdf(table: xarray.Dataset, path: Path) -> None:
+    table.to_netcdf(path)
+
+
+WRITERS = {"csv": _write_csv, "parquet": _write_parquet, "netcdf": _write_netcdf}

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastrnn import environment
 from fastrnn.batch.sweep import Sweep
-from fastrnn.batch.variables import VARIABLES
+from fastrnn.batch.variables import COMPUTED, VARIABLES
 
 SEQUENCE, TIME = "sequence", "time"
 COORDINATES = {
@@ -16,7 +16,11 @@ COORDINATES = {
     SEQUENCE: "number of the sequence in x",
     TIME: "step",
 }
-LONG_NAMES = COORDINATES | {variable.name: variable.long_name for variable in VARIABLES}
+LONG_NAMES = {
+    **COORDINATES,
+    **{variable.name: variable.long_name for variable in VARIABLES},
+    COMPUTED: "whether the results are computed",
+}
 
 
 def labels(name: str) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from zarr.codecs import Crc32cCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
+from fastrnn.batch.foreign import GROUP, fill_value
 from fastrnn.batch.labels import SEQUENCE, TIME, labels, provenance
+from fastrnn.batch.layout import Array, Layout
 from fastrnn.batch.sweep import WEIGHTS, Sweep
 
 
-def metadata(sweep: Sweep, inputs: Mapping[str, str]) -> dict[str, bytes]:
+def metadata(sweep: Sweep, layout: Layout, inputs: Mapping[str, str]) -> dict[str, bytes]:
     """Files of a Zarr group that has every array and no results; the group's own file last.
 
     ``inputs`` are hashes of the input files, which are told among the attributes.
@@ -27,51 +29,32 @@ def metadata(sweep: Sweep, inputs: Mapping[str, str]) -> dict[str, bytes]:
     hashes = ", ".join(f"{name} {known}" for name, known in inputs.items())
     attributes = {**provenance(sweep), "inputs": hashes, "coordinates": scalars}
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
-    for name in WEIGHTS:
-        values = getattr(sweep, name)
-        _add(group, name, (name,) if values.ndim else (), values.shape, values.dtype, values)
-    counts = {SEQUENCE: range(len(sweep.x))}
-    if "states" in sweep.keep:
-        counts[TIME] = sweep.times
-    for name, numbers in counts.items():
-        values = np.array(numbers, np.int64)
-        _add(group, name, (name,), values.shape, values.dtype, values)
-    for variable in sweep.variables:
-        dtype = np.dtype(np.float64) if variable.float64 else sweep.dtype
-        axes, shape, chunk = (*sweep.sizes,), (*sweep.sizes.values(),), sweep.box
-        if variable.over_time:
-            count = len(sweep.times)
-            axes, shape, chunk = (*axes, TIME), (*shape, count), (*chunk, count)
-        _add(group, variable.name, axes, shape, dtype, chunk=chunk)
+    values: dict[str, Any] = {name: getattr(sweep, name) for name in WEIGHTS}
+    values |= {SEQUENCE: range(len(sweep.x)), TIME: sweep.times}
+    for name, array in layout.coordinates.items():
+        _create(group, array)[...] = np.asarray(values[name], array.dtype)
+    for array in layout.results.values():
+        _create(group, array)
     with warnings.catch_warnings():
         # That consolidated metadata is not in the specification yet; all readers know it.
         warnings.simplefilter("ignore", ZarrUserWarning)
         zarr.consolidate_metadata(store)
     files = {key: value.to_bytes() for key, value in store._store_dict.items()}
-    return {key: files[key] for key in sorted(files, key=lambda key: (key == "zarr.json", key))}
+    return {key: files[key] for key in sorted(files, key=lambda key: (key == GROUP, key))}
 
 
-def _add(
-    group: zarr.Group,
-    name: str,
-    axes: tuple[str, ...],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    values: Any = None,
-    *,
-    chunk: tuple[int, ...] | None = None,
-) -> None:
-    array: Any = group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=shape if chunk is None else chunk,
-        fill_value=np.nan if dtype.kind == "f" else 0,
+def _create(group: zarr.Group, array: Array) -> Any:
+    return group.create_array(
+        array.name,
+        shape=array.shape,
+        dtype=array.dtype,
+        chunks=array.chunk,
+        fill_value=fill_value(array.dtype),
         # Zarr itself refuses a chunk whose checksum is wrong.
         compressors=[Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
-        dimension_names=axes,
-        attributes=labels(name),
+        dimension_names=array.axes,
+        attributes=labels(array.name),
+        # Else the chunk of a grid of zeros, as the numbers of one sequence are, is not written.
+        config={"write_empty_chunks": True},
     )
-    if values is not None:
-        array[...] = values

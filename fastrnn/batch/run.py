@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import reprlib
 import signal
 import sys
 import threading
@@ -13,10 +14,13 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, SupportsIndex
+
+import numpy as np
 
 from fastrnn.batch.claim import claimed
 from fastrnn.batch.compute import results, steps_of
+from fastrnn.batch.place import local_path
 from fastrnn.batch.progress import TICK, Progress, Report, reporting
 from fastrnn.batch.space import FULL, disk_full, require_space
 from fastrnn.batch.store import Store
@@ -40,25 +44,25 @@ def run(
     sweep: Sweep,
     out: str | Path,
     *,
-    executor: int | Executor | None,
+    executor: SupportsIndex | Executor | None,
     shard: tuple[int, int],
     force: bool,
     progress: bool | Report | None,
 ) -> Path:
     """See `Sweep.run`."""
-    path = Path(out).absolute()
+    path = local_path("out", out).absolute()
     number, count = checked_shard(shard)
     pool = executor if isinstance(executor, Executor) else _threads(executor)
     with _sigterm_exits(), claimed(path, sweep, (number, count), force=force) as (store, lock):
         own = store.sweep.tasks[number - 1 :: count]
-        faults = faults_of_all(path, store.identity, [task.number for task in own])
+        faults = faults_of_all(path, store.about, own)
         left = [task for task, found in zip(own, faults, strict=True) if found != []]
         store.withdraw(left)
         require_space(path, len(left) * sweep.task_bytes)
         with reporting(progress, len(own)) as report:
 
             def tell(now: Progress) -> None:
-                lock.touch()
+                lock.require()
                 report(now)
 
             with ThreadPoolExecutor(1) as beside:
@@ -90,9 +94,12 @@ def _opened(path: str, identity: str) -> Store:
     return store
 
 
-def checked_shard(shard: tuple[int, int]) -> tuple[int, int]:
+def checked_shard(shard: object) -> tuple[int, int]:
     """Which of how many parts."""
-    number, count = (operator.index(value) for value in shard)
+    try:
+        number, count = (operator.index(value) for value in shard)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        raise TypeError(f"shard must be two integers (i, n), got {reprlib.repr(shard)}") from None
     if not 1 <= number <= count:
         raise ValueError(f"shard must be (i, n) with i from 1 to n, got {shard!r}")
     return number, count
@@ -158,18 +165,19 @@ def _submitting(
         yield lambda task: threads.submit(compute, *job, task.number, stop.is_set), stop.set
 
 
-def _threads(executor: int | None) -> int:
+def _threads(executor: SupportsIndex | None) -> int:
     if executor is None:
         # One more than cores: while a task waits for the disk, another computes.
         return available_cores() + 1
-    if isinstance(executor, bool) or not isinstance(executor, int):
+    if isinstance(executor, bool | np.bool) or not hasattr(executor, "__index__"):
         raise TypeError(
             "executor must be a number of threads or a concurrent.futures.Executor, got "
             f"{type(executor).__name__}"
         )
-    if executor < 1:
-        raise ValueError(f"executor must be at least 1 thread, got {executor}")
-    return executor
+    count = operator.index(executor)
+    if count < 1:
+        raise ValueError(f"executor must be at least 1 thread, got {count}")
+    return count
 
 
 @contextmanager

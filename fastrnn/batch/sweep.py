@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastrnn.batch.extra import sweep_extra
-from fastrnn.batch.tasks import Task, box_shape, cut
+from fastrnn.batch.place import local_path
+from fastrnn.batch.tasks import Task, box_shape, count_boxes, cut
 from fastrnn.batch.variables import KEEP, VARIABLES, Variable
 from fastrnn.checks import (
     FloatArray,
@@ -37,6 +39,8 @@ FLOATS = ("float32", "float64")
 TASK_STEPS = 1 << 27
 TASK_VALUES = 1 << 23
 LEAST_TASKS = 16
+# Each is some files, and a folder of more is slow to list.
+MOST_TASKS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,7 +55,8 @@ class Sweep:
     Parameters
     ----------
     x : array_like, shape (T,) or (B, T)
-        B sequences of T steps; a `numpy.memmap` is never read whole.
+        B sequences of T steps. They are copied, but for a `numpy.memmap`, which is never read
+        whole: leave its file as it is until the sweep has begun to run.
     w1, w2, b : array_like, shape () or (K,)
         Input weight, feedback weight and bias. Each that is an array is an axis of the grid.
     activation : {"tanh", "relu", "sigmoid", "identity"}
@@ -66,7 +71,7 @@ class Sweep:
         ``horizon``, ``exponent``, ``decades`` and ``saturated``.
     every : int
         Of "states" only those of steps 0, ``every``, 2 ``every``, ... are stored.
-    dtype : {"float32", "float64"}, optional
+    dtype : {"float32", "float64"} or NumPy dtype, optional
         Float type of the computation; that of x by default.
     tasks : int, optional
         Into how many tasks the grid and, where it has too few neurons, the sequences are cut:
@@ -75,7 +80,8 @@ class Sweep:
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit, a weight is not finite, or a name is unknown.
+        If a shape does not fit, a weight is not finite, a name is unknown, or there are more
+        than 1,000,000 tasks.
 
     Examples
     --------
@@ -114,7 +120,7 @@ class Sweep:
         y: ArrayLike | Literal["next"] | None = None,
         keep: Iterable[str] | str = "last",
         every: SupportsIndex = 1,
-        dtype: str | None = None,
+        dtype: DTypeLike | None = None,
         tasks: SupportsIndex | None = None,
     ) -> None:
         def put(name: str, value: object) -> None:
@@ -123,8 +129,8 @@ class Sweep:
         x = float_array("x", x)
         if x.ndim not in (1, 2):
             raise ValueError(f"x must have shape (T,) or (B, T), got {x.shape}")
-        put("dtype", x.dtype if dtype is None else np.dtype(choice("dtype", str(dtype), FLOATS)))
-        put("x", _read_only(np.atleast_2d(x)))
+        put("dtype", x.dtype if dtype is None else _float_type(dtype))
+        put("x", _kept_as_is(np.atleast_2d(x)))
         for name, weight in zip(WEIGHTS, (w1, w2, b), strict=True):
             put(name, self._weight(name, weight))
         put("activation", choice("activation", activation, tuple(ACTIVATIONS)))
@@ -138,6 +144,11 @@ class Sweep:
         wanted = self._default_tasks if tasks is None else positive("tasks", tasks)
         sizes = tuple(self.sizes.values())
         put("box", box_shape(sizes, wanted))
+        if (count := count_boxes(sizes, self.box)) > MOST_TASKS:
+            raise ValueError(
+                f"tasks must be at most {MOST_TASKS}, got {count} for a grid of {math.prod(sizes)} "
+                "neurons and sequences: choose fewer, or several sweeps"
+            )
         put("tasks", cut(sizes, self.box))
 
     def __repr__(self) -> str:
@@ -163,6 +174,10 @@ class Sweep:
         """What is stored."""
         return tuple(variable for variable in VARIABLES if variable.keep in self.keep)
 
+    def type_of(self, variable: Variable) -> np.dtype[Any]:
+        """Float type in which a variable is stored."""
+        return np.dtype(np.float64) if variable.float64 else self.dtype
+
     @property
     def times(self) -> range:
         """Steps whose states are stored, if any are."""
@@ -172,11 +187,10 @@ class Sweep:
     def task_bytes(self) -> int:
         """Bytes that a task stores; a chunk has its whole size also at the end of an axis."""
         values = sum(
-            (8 if variable.float64 else self.dtype.itemsize)
-            * (len(self.times) if variable.over_time else 1)
+            self.type_of(variable).itemsize * (len(self.times) if variable.over_time else 1)
             for variable in self.variables
         )
-        return math.prod(self.box) * values
+        return math.prod(self.box) * (values + 1)  # and whether they are computed
 
     @staticmethod
     def from_toml(path: str | Path) -> Sweep:
@@ -199,13 +213,13 @@ class Sweep:
         """
         from fastrnn.batch.toml import read_sweep
 
-        return read_sweep(Path(path))
+        return read_sweep(local_path("path", path))
 
     def run(
         self,
         out: str | Path,
         *,
-        executor: int | Executor | None = None,
+        executor: SupportsIndex | Executor | None = None,
         shard: tuple[int, int] = (1, 1),
         force: bool = False,
         progress: bool | Callable[[Progress], object] | None = None,
@@ -217,7 +231,7 @@ class Sweep:
         out : str or Path
             A folder: new, empty, or of an earlier run of the same sweep, which is then gone on
             with. It is a Zarr group, opened by ``xarray.open_zarr(out)``; what is not computed
-            is NaN.
+            is NaN, and False in ``computed``.
         executor : int or concurrent.futures.Executor, optional
             So many threads of this process, by default as many as keep the cores it may use
             at work; or who else computes the tasks: a pool of processes, or the executor of a
@@ -260,7 +274,7 @@ class Sweep:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     out = sweep.run(folder)
         ...     print(sorted(path.name for path in out.iterdir()))
-        ['b', 'inputs', 'last', 'receipts', 'sequence', 'w1', 'w2', 'zarr.json']
+        ['b', 'computed', 'inputs', 'last', 'receipts', 'sequence', 'w1', 'w2', 'zarr.json']
         """
         with sweep_extra():
             from fastrnn.batch.run import run
@@ -292,7 +306,7 @@ class Sweep:
         if array.ndim > 1 or array.size == 0:
             raise ValueError(f"{name} must be a number or have shape (K,), got shape {array.shape}")
         require_finite(name, array)
-        return _read_only(cast(name, array, self.dtype).copy())
+        return _kept_as_is(cast(name, array, self.dtype))
 
     def _targets(self, y: ArrayLike | str | None) -> FloatArray | Literal["next"] | None:
         needed = [name for name in ("loss", "gradient") if name in self.keep]
@@ -305,13 +319,36 @@ class Sweep:
             return "next"
         target = np.atleast_2d(float_array("y", y))
         require_shape("y", target, ("(batch_size, steps)", self.x.shape))
-        return _read_only(target)
+        return _kept_as_is(target)
 
 
-def _read_only(array: FloatArray) -> FloatArray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def _kept_as_is(array: FloatArray) -> FloatArray:
+    """What later changes of ``array`` do not reach: a copy, but of a mapped file a view."""
+    if _is_mapped(array):
+        kept = array.view()
+    else:
+        # What was broadcast is stored once.
+        once = tuple(slice(1 if step == 0 else None) for step in array.strides)
+        kept = np.broadcast_to(array[once].copy(), array.shape)
+    kept.flags.writeable = False
+    return kept
+
+
+def _is_mapped(array: FloatArray) -> bool:
+    base: object = array
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
+def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        name = str(np.dtype(dtype))
+    except TypeError:
+        name = str(dtype)
+    return np.dtype(choice("dtype", name, FLOATS))
 
 
 def _kept(keep: Iterable[str] | str) -> tuple[str, ...]:

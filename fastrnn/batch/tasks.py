@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import NamedTuple
-
-import numpy as np
 
 
 class Task(NamedTuple):
@@ -38,6 +38,11 @@ def box_shape(sizes: tuple[int, ...], tasks: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
+def count_boxes(sizes: tuple[int, ...], steps: tuple[int, ...]) -> int:
+    """How many boxes of a shape cover the grid."""
+    return math.prod(-(-size // step) for size, step in zip(sizes, steps, strict=True))
+
+
 def cut(sizes: tuple[int, ...], steps: tuple[int, ...]) -> tuple[Task, ...]:
     """The whole grid in boxes of that shape; those at the end of an axis may be smaller."""
     counts = [-(-size // step) for size, step in zip(sizes, steps, strict=True)]
@@ -50,7 +55,7 @@ def cut(sizes: tuple[int, ...], steps: tuple[int, ...]) -> tuple[Task, ...]:
                 for i, step, size in zip(place, steps, sizes, strict=True)
             ),
         )
-        for number, place in enumerate(np.ndindex(*counts))
+        for number, place in enumerate(itertools.product(*map(range, counts)))
     )
 
 

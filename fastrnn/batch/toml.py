@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import reprlib
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from fastrnn.batch.npy import map_npy
+from fastrnn.batch.regular import read_regular
 from fastrnn.batch.sweep import WEIGHTS, Sweep
 from fastrnn.checks import FloatArray, choice
 from fastrnn.series import BUNDLED, load_series
@@ -32,15 +33,20 @@ KEYS: dict[str, tuple[tuple[type, ...], str]] = {
     "tasks": ((int,), "an integer"),
 }
 NEEDED = ("x", "w2")
+# A list of 200,000 weights; longer ones are ranges, or a Sweep in Python.
+MOST_BYTES = 1 << 22
+# Keys of a sweep have none, but `tomllib` takes memory by the square of those in a key.
+MOST_DOTS = 1000
+FLOAT = re.compile(r"(?<![\w.])\d[\d_]*+\.\d[\d_]*+(?:e[+-]?\d++)?+(?![\w.])", re.ASCII | re.I)
 PREPARE = ("column", "fill", "normalize", "window")
 
 
 def read_sweep(path: Path) -> Sweep:
     """The sweep that a file describes."""
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     try:
         given = tomllib.loads(text + "\n")  # an error at the very end then has a line too
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is not TOML: {error}") from None
     with _located(path.name, text):
         for key, value in given.items():
@@ -51,6 +57,21 @@ def read_sweep(path: Path) -> Sweep:
         return Sweep(**_arguments(path.parent, given))
 
 
+def _text(path: Path) -> str:
+    """Text of a description, which is of a size that Python's reader of TOML ends on."""
+    content = read_regular(path, MOST_BYTES, follow=True)
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not TOML: it must be text in UTF-8 ({error})") from None
+    if FLOAT.sub("", text).count(".") > MOST_DOTS:
+        raise ValueError(
+            f"{path.name} must have no keys with dots, which a sweep has none of, got more than "
+            f"{MOST_DOTS} dots that are in no number"
+        )
+    return text
+
+
 @contextmanager
 def _located(name: str, text: str) -> Iterator[None]:
     """Before an error's message, the file and the line of the key that it begins with."""
@@ -58,12 +79,14 @@ def _located(name: str, text: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         key = re.escape(str(error).split(maxsplit=1)[0])
-        found = re.search(rf"""^[\s\["']*{key}["'\s]*[=.\]]""", text, re.MULTILINE)
-        line = f", line {text.count(chr(10), 0, found.end()) + 1}" if found else ""
+        begins = re.compile(rf"""[ \t\["']*+{key}["' \t]*+[=.\]]""")
+        lines = (n for n, line in enumerate(text.split("\n"), 1) if begins.match(line))
+        line = f", line {number}" if (number := next(lines, None)) else ""
         raise type(error)(f"{name}{line}: {error}") from None
 
 
 def _check(key: str, value: object) -> None:
+    key = key if len(key) <= 80 else key[:80] + "..."
     if key not in KEYS:
         try:
             choice("key", key, tuple(KEYS))
@@ -71,7 +94,7 @@ def _check(key: str, value: object) -> None:
             raise ValueError(f"{key} is no key of a sweep: {error}") from None
     types, words = KEYS[key]
     if type(value) not in types:
-        raise TypeError(f"{key} must be {words}, got {value!r}")
+        raise TypeError(f"{key} must be {words}, got {reprlib.repr(value)}")
 
 
 def _arguments(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -108,9 +131,7 @@ def _series(folder: Path, given: dict[str, Any]) -> FloatArray:
 def _mapped(name: str, path: Path) -> FloatArray:
     """An array in a file, of which only what is used comes into memory."""
     try:
-        array: FloatArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except (ValueError, EOFError, OSError):
-        raise ValueError(f"{name} must be a readable .npy array of numbers: {path.name}") from None
-    return array
+        return map_npy(path)
+    except ValueError as error:
+        what = str(error).removeprefix(f"{path.name} ")
+        raise ValueError(f"{name} {what}: {path.name}") from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# Which points of the grid are computed: there NaN is a result, elsewhere it stands for none.
+COMPUTED = "computed"
 KEEP = ("last", "states", "loss", "gradient", "diagnosis")
 
 

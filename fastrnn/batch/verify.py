@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastrnn.batch import receipts
+from fastrnn.batch.foreign import GROUP, checked_metadata
+from fastrnn.batch.tasks import Task
 from fastrnn.threads import available_cores
 
 
@@ -22,23 +24,27 @@ class Findings(NamedTuple):
 
 
 def verify(folder: Path) -> Findings:
-    """Read all that is stored, and hold it against its receipts."""
+    """Read all that is stored, and hold it against its receipts.
+
+    ValueError if the metadata are whole, but not as fastrnn writes them.
+    """
     about = receipts.read_about(folder)
     if about is None:
         if not (folder / receipts.FOLDER).is_dir():
             raise FileNotFoundError(f"{folder} holds no sweep")
         return Findings(0, 0, [f"{receipts.FOLDER}/{receipts.ABOUT}: missing or damaged"])
-    tasks = about["description"]["tasks"]
-    found = faults_of_all(folder, about["sweep"], range(tasks))
-    return Findings(
-        tasks,
-        found.count(None),
-        receipts.file_faults(folder, about["files"])
-        + [fault for faults in found if faults for fault in faults],
-    )
+    tasks = about.layout.tasks
+    beginnings = receipts.file_faults(folder, about.files, about.layout.beginnings)
+    if not any(GROUP in fault for fault in beginnings):
+        checked_metadata(folder, about.layout)
+    found = faults_of_all(folder, about, tasks)
+    of_tasks = [fault for faults in found if faults for fault in faults]
+    return Findings(len(tasks), found.count(None), beginnings + of_tasks)
 
 
-def faults_of_all(folder: Path, identity: str, tasks: Sequence[int]) -> list[list[str] | None]:
+def faults_of_all(
+    folder: Path, about: receipts.About, tasks: Sequence[Task]
+) -> list[list[str] | None]:
     """`receipts.task_faults` of many tasks."""
     with ThreadPoolExecutor(available_cores()) as pool:
-        return list(pool.map(lambda task: receipts.task_faults(folder, identity, task), tasks))
+        return list(pool.map(lambda task: receipts.task_faults(folder, about, task), tasks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +24,13 @@ def parse_w2(text: str) -> NDArray[np.float64]:
     >>> parse_w2("-10:-0.1:3,0,0.5")
     array([-10. ,  -1. ,  -0.1,   0. ,   0.5])
     """
-    parts = [part.strip() for part in text.split(",")]
-    values = np.concatenate([_range(part) if ":" in part else _number(part) for part in parts])
-    if len(values) > MOST_W2:
-        raise ValueError(f"w2 must have at most {MOST_W2} values, got {len(values)}")
-    return values
+    values, count = [], 0
+    for part in text.split(","):
+        values.append(_range(part.strip()) if ":" in part else _number(part.strip()))
+        count += len(values[-1])
+        if count > MOST_W2:
+            raise ValueError(f"w2 must have at most {MOST_W2} values, got {count} and more")
+    return np.concatenate(values)
 
 
 def _number(text: str) -> NDArray[np.float64]:
@@ -52,7 +55,7 @@ def _range(text: str) -> NDArray[np.float64]:
             f"w2 must have LO and HI of one sign (log-spaced), got {text!r}: add 0 or the other "
             "sign after a comma"
         )
-    if not parts[2].strip().isdecimal() or not 2 <= int(parts[2]) <= MOST_W2:
+    if not re.fullmatch(r"\s*[0-9]{1,9}\s*", parts[2]) or not 2 <= int(parts[2]) <= MOST_W2:
         raise ValueError(f"w2 must have N from 2 to {MOST_W2} in LO:HI:N, got {text!r}")
     return np.geomspace(low, high, int(parts[2]))
 

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import environment
+from fastrnn.batch.held import NEW, HeldFile
 from fastrnn.diagnosis import LN_10, lag_text
 from fastrnn.series import BUNDLED
 from fastrnn.sweep.job import PreparedSeries
@@ -28,6 +30,8 @@ COLUMNS = (
     "decades", "saturated", "regime",
 )  # fmt: skip
 TABLE_ROWS = 13
+# A folder that is being filled, and the file in it that its run holds.
+STAGING, HELD = ".partial-", ".held"
 MOST_PLAIN_DECADES = 1e6
 
 
@@ -56,17 +60,20 @@ def output_folder(
 
     One of an earlier run that this one did not make is removed. OSError before anything
     is computed where ``folder`` cannot be written, or holds results of another origin and there
-    is no ``force``.
+    is no ``force``. Of runs at once, the last to end is kept.
     """
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file, not a folder")
     if not force:
         require_free(folder, origin)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    staging = folder / f".partial-{os.getpid()}"
+    ending = ExitStack()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging.mkdir()
+        _remove_abandoned(folder)
+        staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=folder))
+        ending.callback(shutil.rmtree, staging, ignore_errors=True)
+        ending.callback(HeldFile(staging / HELD, NEW).close)
         yield staging
         if not force:  # another may have come meanwhile
             require_free(folder, origin)
@@ -79,7 +86,7 @@ def output_folder(
             else:
                 (folder / name).unlink(missing_ok=True)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        ending.close()
         for path in missing:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
@@ -99,6 +106,16 @@ def require_free(folder: Path, origin: Origin) -> None:
         raise FileExistsError(
             f"{folder} holds {what}: choose another folder (--out), or --force to overwrite it"
         )
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Take away staging folders of runs that were killed: nobody holds the lock in them."""
+    for staging in folder.glob(f"{STAGING}*"):
+        with suppress(OSError):
+            held = HeldFile(staging / HELD)
+            held.close()
+            if held.locked:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_csv(table: SweepTable, path: Path) -> None:
