@@ -44,7 +44,8 @@ def loss_and_grad(
         One net or a bank of K nets.
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
         B sequences of T steps. A large `numpy.memmap` and a chunked array (Zarr, HDF5, Dask) are
-        read block by block, twice; of layers, where B is at most 256.
+        read block by block, twice; of layers, where B is at most 256. A Dask array of unknown
+        size is taken into memory.
     y : array_like, shape of the predictions
         Target; its bank axis may be missing.
     loss : {"mse"}
@@ -99,6 +100,7 @@ def loss_and_grad(
     """
     choice("loss", loss, ("mse",))
     require_net(net)
+    streams.require_no_iterator("a gradient reads its inputs twice", x=x, y=y)
     weights = net.weight_names
     wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
     if truncate is not None:

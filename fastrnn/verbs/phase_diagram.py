@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from fastrnn.checks import choice, float_array, require_finite
 from fastrnn.kernels import ACTIVATIONS
 from fastrnn.phases import PARAMETERS, PhaseDiagram, phases_of
+from fastrnn.streams import require_no_iterator
 
 # Halvings of the distance between neighbours, by default.
 REFINE = 10
@@ -41,7 +42,8 @@ def phase_diagram(
         Weights, and the scale s of the input. Two of them are arrays: the axes of the plane.
     activation : {"tanh", "relu", "sigmoid", "identity"}
     refine : int, default 10
-        Along the boundary of two regimes, halvings of the distance of neighbouring points.
+        Along the boundary of two regimes, halvings of the distance of neighbouring points; at
+        most as many as floats lie between them.
     workers : int, optional
         Threads; see `set_workers`.
     progress : callable, optional
@@ -56,8 +58,8 @@ def phase_diagram(
     Raises
     ------
     ValueError, TypeError
-        If not just two of the parameters are arrays (N,), if one is not finite, or if x has no
-        steps, is not finite, or has another shape.
+        If not just two of the parameters are arrays (N,), if one is not finite, if x has no
+        steps, is not finite, or has another shape, or if ``refine`` is no integer from 0 on.
 
     Notes
     -----
@@ -76,6 +78,7 @@ def phase_diagram(
     array([1., 1.])
     """
     choice("activation", activation, tuple(ACTIVATIONS))
+    require_no_iterator("all points are driven by it", x=x)
     series = float_array("x", x)
     if series.ndim not in (1, 2) or series.shape[-1] == 0 or series.shape[0] == 0:
         raise ValueError(f"x must have shape (T,) or (B, T) with some steps, got {series.shape}")
@@ -92,9 +95,9 @@ def phase_diagram(
         raise ValueError(f"two of w1, w2, b, scale must have shape (N,), got {names}")
     with np.errstate(over="ignore"):
         require_finite("scale * w1", np.multiply.outer(parameters["scale"], parameters["w1"]))
-    halvings = operator.index(refine)
-    if halvings < 0:
-        raise ValueError(f"refine must be at least 0, got {halvings}")
+    halvings = _halvings(refine)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     return phases_of(
         np.atleast_2d(series),
         parameters,
@@ -103,3 +106,12 @@ def phase_diagram(
         workers=workers,
         progress=progress or (lambda done, total: None),
     )
+
+
+def _halvings(refine: SupportsIndex) -> int:
+    if isinstance(refine, bool) or not hasattr(refine, "__index__"):
+        raise TypeError(f"refine must be an integer, got {refine!r}")
+    halvings = operator.index(refine)
+    if halvings < 0:
+        raise ValueError(f"refine must be at least 0, got {halvings}")
+    return halvings
