@@ -34,7 +34,7 @@ _HOME = {
     "set_workers": "fastrnn.threads",
 }
 
-_MODULES = ("reference", "testing")
+_MODULES = ("plot", "reference", "testing")
 
 __all__ = [
     "RNN",
@@ -58,6 +58,7 @@ __all__ = [
     "loss_and_grad",
     "lyapunov",
     "phase_diagram",
+    "plot",
     "predict",
     "reference",
     "set_workers",
@@ -79,7 +80,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from fastrnn import reference, testing
+    from fastrnn import plot, reference, testing
     from fastrnn.batch.dataset import dataset
     from fastrnn.batch.sweep import Sweep
     from fastrnn.diagnosis import Diagnosis

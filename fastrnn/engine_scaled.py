@@ -7,7 +7,8 @@ by number.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,33 +16,47 @@ from numpy.typing import DTypeLike, NDArray
 from fastrnn import engine, layers_scaled
 from fastrnn.checks import FloatArray
 from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
-from fastrnn.kernels import ACTIVATIONS, BOUNDED, exact, neuron, neuron_scaled
+from fastrnn.kernels import ACTIVATIONS, exact, neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.kernels.sums import ordered_total
 from fastrnn.lanes import Carried
 from fastrnn.layers_scaled import Total
 from fastrnn.memory import BudgetTooSmall
+from fastrnn.reach import Reach
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
 
 LEAST_TILE = 64
+# Numbers of a piece of a forward walk, of which the largest and the least are found.
+PIECE_NUMBERS = 1 << 20
 # Sequences whose sums are found number by number before they are added.
 EXACT_SUMS = 16
 
 
 def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled, Scaled]:
-    """As `engine.forward`, of states of any magnitude; past a sequence's length they are 0."""
-    if job.net.is_neuron and job.net.activation in BOUNDED:
-        plain = engine.forward(job, keep=keep, workers=workers)
-        return Scaled(plain[0]), Scaled(plain[1])
-    shape = job.size("KBTH") if keep else EMPTY
-    states, powers = (zeros("states", shape, dtype, FEWER) for dtype in (job.dtype, np.float64))
-    last, last_powers = np.empty_like(job.h0), np.empty(job.h0.shape)
-    w1, w2, b, _, _ = job.weights
-    f, pairs = ACTIVATIONS[job.net.activation], list(np.ndindex(job.h0.shape[:2]))
+    """As `engine.forward`, of states of any magnitude; past a sequence's length they are 0.
 
-    def call(pair: tuple[int, int]) -> None:
+    Plain floats are tried first; only nets and sequences that leave their reach are walked number
+    by number.
+    """
+    states = zeros("states", job.size("KBTH") if keep else EMPTY, job.dtype, FEWER)
+    reach, last = Reach(job), job.h0
+    for start, piece in _pieces(job):
+        piece = replace(piece, h0=last)
+        into = states[:, :, start : start + piece.x.shape[1]] if keep else None
+        found, last = engine.forward(piece, keep=True, workers=workers, states=into)
+        reach.take(piece.x, piece.lengths, found)
+    pairs = np.argwhere(reach.was_left())
+    if not len(pairs):
+        # Adding 0 makes every zero positive.
+        return Scaled(states + 0.0), Scaled(last + 0.0)
+    powers = zeros("exponents of states", states.shape, np.float64, FEWER)
+    last_powers = np.zeros(last.shape)
+    w1, w2, b, _, _ = job.weights
+    f = ACTIVATIONS[job.net.activation]
+
+    def call(pair: NDArray[np.int64]) -> None:
         net, sequence = (slice(i, i + 1) for i in pair)
         own = [array[net, sequence] if keep else array for array in (states, powers)]
         exact.forward(
@@ -49,8 +64,16 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
             job.lengths[sequence], keep, *own, last[net, sequence], last_powers[net, sequence],
         )  # fmt: skip
 
-    run(call, pairs, workers)
-    return Scaled(states, powers), Scaled(last, last_powers)
+    run(call, list(pairs), workers)
+    return Scaled(states + 0.0, powers), Scaled(last + 0.0, last_powers)
+
+
+def _pieces(job: Sequences) -> Iterator[tuple[int, Sequences]]:
+    """A job cut in time, with the first step of each piece: few numbers of each array."""
+    steps = max(1, PIECE_NUMBERS // max(1, math.prod(job.size("KBH")), math.prod(job.size("BF"))))
+    for start in range(0, job.x.shape[1], steps):
+        x = job.x[:, start : start + steps]
+        yield start, replace(job, x=x, lengths=np.clip(job.lengths - start, 0, x.shape[1]))
 
 
 def influence(

@@ -195,6 +195,8 @@ def _boundary(
     origin = regime_at(low)
     for _ in range(refine):
         middle = low / 2 + high / 2
+        if ((middle == low) | (middle == high)).all():
+            break
         same = regime_at(middle) == origin
         low, high = np.where(same, middle, low), np.where(same, high, middle)
     return np.asarray((low / 2 + high / 2).T)

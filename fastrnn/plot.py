@@ -1,24 +1,25 @@
 """Pictures of results, in matplotlib.
 
 Each function draws into ``ax``, or into a new figure where there is none, and returns the axes;
-``.figure.savefig(path)`` writes it. Figures are not tied to any window.
+``.figure.savefig(path)`` writes it. Figures are not tied to any window. Pictures need matplotlib,
+which is imported when the first is drawn: ``pip install "fastrnn[plot]"``.
 
 Colours are the Okabe-Ito set, told apart with any colour vision (Okabe and Ito 2008).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from fastrnn.diagnosis import HORIZON_DECADES, LN_10, regimes, stretches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     from fastrnn.diagnosis import Diagnosis
     from fastrnn.phases import PhaseDiagram
@@ -40,10 +41,10 @@ LINEAR_DECADES = 10.0
 MOST_DECADES = 1e12
 # W2 of either sign with a larger one than so many times the median are spread by magnitude.
 EVEN = 10.0
-# Beyond it, and below its inverse, a logarithmic axis of matplotlib overflows.
-LARGEST_W2 = 1e30
-
-
+# Beyond it, and below its inverse, an axis of matplotlib overflows.
+LARGEST_WEIGHT = 1e30
+# Growth below so many decades a step is drawn as none.
+LEAST_DECADES = 1e-12
 # Inputs that are drawn as a bar each, and of which the bars are labelled.
 MOST_BARS, MOST_LABELS = 40, 12
 # Where a float64 is 0 or inf, log10.
@@ -137,7 +138,8 @@ def gradient_by_lag(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
     """
-    every = found.gradient_by_lag.reshape(np.size(found.exponent), -1)
+    lags = found.gradient_by_lag.shape[-1]
+    every = found.gradient_by_lag.reshape(np.size(found.exponent), lags)
     columns = found.to_columns()
     labels = {}
     for n in _spread(len(every), LAG_LINES):
@@ -173,14 +175,15 @@ def exponent_against_w2(found: Diagnosis, *, ax: Axes | None = None) -> Axes:
         raise ValueError(f"found must be of a bank of scalar neurons, got {found.net!r}")
     count = found.net.bank_size
     exponent, stderr, decades = (
-        np.reshape(array, (count, -1)) for array in (
-            found.exponent, found.exponent_stderr, found.decades
-        )
+        np.reshape(array, (count, -1)) if np.size(array) else np.full((count, 1), np.nan)
+        for array in (found.exponent, found.exponent_stderr, found.decades)
     )  # fmt: skip
     order = np.argsort(found.net.w2, kind="stable")
-    mean = _finite(exponent.mean(axis=1))[order]
-    band = BAND_STDERRS * np.sqrt((stderr**2).sum(axis=1))[order] / exponent.shape[1]
-    regime = regimes(np.median(decades, axis=1))[order]
+    with np.errstate(invalid="ignore"):  # infinite ones of both signs
+        mean = _finite(exponent.mean(axis=1))[order]
+        regime = regimes(np.median(decades, axis=1))[order]
+    stderr = _finite(stderr)[order]
+    band = BAND_STDERRS * np.sqrt((stderr**2).sum(axis=1)) / exponent.shape[1]
     axes = _axes(ax)
     _far_scale(axes, [mean])
     w2 = _w2_axis(axes, found.net.w2[order])
@@ -213,32 +216,85 @@ def phase_diagram(found: PhaseDiagram, *, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     axes = _axes(ax)
-    decades = found.exponent / LN_10
-    known = abs(decades[np.isfinite(decades)])
+    down, across = (_along(name, getattr(found, name)) for name in found.axes)
+    ordered = np.ix_(down.order, across.order)
+    decades = np.clip(found.exponent[ordered] / LN_10, -MOST_DECADES, MOST_DECADES)
+    known = abs(decades[~np.isnan(decades)])
     limit = float(np.quantile(known, SHOWN_SHARE)) if known.size else 1.0
-    down, across = (getattr(found, name) for name in found.axes)
+    limit = limit if limit > LEAST_DECADES else 1.0
     mesh = axes.pcolormesh(
-        across, down, np.clip(decades, -limit or -1.0, limit or 1.0), cmap="PuOr_r",
-        vmin=-limit or -1.0, vmax=limit or 1.0, shading="nearest", rasterized=True,
+        across.edges, down.edges, np.clip(decades, -limit, limit), cmap="PuOr_r",
+        vmin=-limit, vmax=limit, rasterized=True,
     )  # fmt: skip
     axes.figure.colorbar(mesh, ax=axes, extend="both").set_label(
         "growth of the gradient (decades/step)"
     )
-    axes.plot(*found.boundary.T[::-1], ".", color="black", markersize=1.5, zorder=3)
-    for name in np.unique(found.regime):
-        rows, columns = _inmost(found.regime == name)
+    for side, along in (("y", down), ("x", across)):
+        axes.set(**{f"{side}scale": along.scale, f"{side}label": along.label})
+    axes.plot(
+        across.at(found.boundary[:, 1]), down.at(found.boundary[:, 0]), ".", color="black",
+        markersize=1.5, zorder=3,
+    )  # fmt: skip
+    regime = found.regime[ordered]
+    for name in np.unique(regime):
+        row, column = _inmost(regime == name)
         axes.annotate(
-            name, (across[columns], down[rows]), ha="center", va="center", fontsize="small",
+            name, (across.centres[column], down.centres[row]), ha="center", va="center",
+            fontsize="small",
             bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2},
         )  # fmt: skip
-    for name, values, side in zip(found.axes, (down, across), ("y", "x"), strict=True):
-        if (values > 0).all() and values.max() > WIDE * values.min():
-            axes.set(**{f"{side}scale": "log"})
-        axes.set(**{f"{side}label": PARAMETER_LABELS[name]})
     axes.set_title(
         f"regimes over {found.steps} steps, {found.activation}; black: where they change"
     )
     return axes
+
+
+class _Along(NamedTuple):
+    """How the values of a parameter, in growing order, lie along an axis."""
+
+    order: NDArray[np.intp]
+    values: NDArray[Any]
+    centres: NDArray[Any]
+    scale: str
+    label: str
+
+    def at(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Where some values between the parameter's lie."""
+        if self.centres is self.values:
+            return values
+        # Halved: the distance of two floats may be none.
+        return np.asarray(np.interp(values / 2, self.values / 2, self.centres))
+
+    @property
+    def edges(self) -> NDArray[Any]:
+        """Half-way between neighbours, and as far to the other side of the first and the last."""
+        centres = np.log(self.centres) if self.scale == "log" else self.centres
+        if centres[0] == centres[-1]:
+            half = abs(centres[0]) / 2 or 1.0
+            return np.linspace(centres[0] - half, centres[0] + half, len(centres) + 1)
+        middles = (centres[1:] + centres[:-1]) / 2
+        ends = 2 * centres[0] - middles[0], 2 * centres[-1] - middles[-1]
+        edges = np.concatenate([ends[:1], middles, ends[1:]])
+        return np.asarray(np.exp(edges) if self.scale == "log" else edges)
+
+
+def _along(name: str, values: NDArray[Any]) -> _Along:
+    """The values themselves where matplotlib can place them, else their logarithms or ranks."""
+    order = np.argsort(values, kind="stable")
+    values, label = values[order], PARAMETER_LABELS[name]
+    if _is_ordinary(values):
+        wide = values[0] > 0 and values[-1] > WIDE * values[0]
+        return _Along(order, values, values, "log" if wide else "linear", label)
+    if values[0] > 0:
+        return _Along(order, values, np.log10(values), "linear", f"log$_{{10}}$ of the {label}")
+    ranks = np.arange(len(values), dtype=float)
+    return _Along(order, values, ranks, "linear", f"rank of the {label}, from 0")
+
+
+def _is_ordinary(values: NDArray[Any]) -> bool:
+    """Whether matplotlib can draw an axis of such numbers."""
+    sizes = abs(values[values != 0])
+    return not sizes.size or bool(sizes.max() < LARGEST_WEIGHT and sizes.min() > 1 / LARGEST_WEIGHT)
 
 
 def _inmost(mask: NDArray[Any]) -> tuple[int, int]:
@@ -253,12 +309,22 @@ def _inmost(mask: NDArray[Any]) -> tuple[int, int]:
 
 
 def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    return Figure(figsize=(7, 4), dpi=120, layout="constrained").subplots()
+    return _figure((7, 4)).subplots() if ax is None else ax
+
+
+def _figure(inches: tuple[float, float]) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        missing = str(error.name).partition(".")[0]
+        message = f'pictures need {missing}: python -m pip install "fastrnn[plot]"'
+        raise ModuleNotFoundError(message, name=missing) from None
+    return Figure(figsize=inches, dpi=120, layout="constrained")
 
 
 def _regime_handles(regime: NDArray[Any]) -> list[Patch]:
+    from matplotlib.patches import Patch
+
     return [
         Patch(color=colour, alpha=0.4, label=name)
         for name, colour in REGIME_COLOURS.items()
@@ -300,7 +366,7 @@ def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title:
         Not tied to any window; ``.savefig(path)`` writes it.
     """
     table = table.ordered()
-    figure = Figure(figsize=(10, 7.5), dpi=120, layout="constrained")
+    figure = _figure((10, 7.5))
     figure.suptitle(title)
     (loss, growth), (gradient, lags) = figure.subplots(2, 2)
     _against_w2(loss, table, {"loss": np.log10(_positive(table.loss))})
@@ -352,8 +418,7 @@ def _shade_regimes(axes: Axes, w2: NDArray[Any], regime: NDArray[Any]) -> None:
 def _w2_axis(axes: Axes, w2: NDArray[Any]) -> NDArray[Any]:
     """Choose the scale of the W2 axis; what to draw on it."""
     axes.set(xlabel="feedback weight $W_2$")
-    sizes = abs(w2[w2 != 0])
-    ordinary = not sizes.size or (sizes.max() < LARGEST_W2 and sizes.min() > 1 / LARGEST_W2)
+    sizes, ordinary = abs(w2[w2 != 0]), _is_ordinary(w2)
     positive = bool((w2 > 0).all())
     if ordinary and not positive and w2[0] != w2[-1] and sizes.max() < EVEN * np.median(sizes):
         return w2
@@ -409,7 +474,8 @@ def _influence_by_lag(axes: Axes, by_lag: dict[str, NDArray[Any]]) -> None:
         ylabel="log$_{10}$ influence, newest = 0",
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="best", fontsize="small")
+    if by_lag:
+        axes.legend(loc="best", fontsize="small")
 
 
 def _spread(count: int, most: int) -> NDArray[Any]:

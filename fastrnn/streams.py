@@ -29,7 +29,10 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def is_lazy(net: RNN, x: Any) -> bool:
-    """Whether ``x`` is a large mapped file or a chunked array of floats, and fits the net."""
+    """Whether ``x`` is a large mapped file or a chunked array of floats, and fits the net.
+
+    Not a chunked array of unknown size, as a selection in Dask is: that is taken into memory.
+    """
     if isinstance(x, np.memmap):
         large = x.nbytes >= LEAST_BYTES
     else:
@@ -37,7 +40,7 @@ def is_lazy(net: RNN, x: Any) -> bool:
     shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", None)
     numbers = isinstance(dtype, np.dtype) and dtype in FLOATS
     fits = len(shape) in ((1, 2) if net.is_neuron else (1, 2, 3))
-    return large and numbers and fits and 0 not in shape
+    return large and numbers and fits and all(isinstance(n, int) and n > 0 for n in shape)
 
 
 def suit(net: RNN, x: Any, y: Any) -> bool:
@@ -78,7 +81,7 @@ def half_squares(
     dh: FloatArray | None = None
     while left:
         part = left.pop()
-        target = float_array("y", read(y, part, _time_axis(x)))
+        target = read(y, part, _time_axis(x), "y")
         job = sequences(net, read(x, part), h0=starts.pop(), others=(target,))
         target = job.full("y", target, "KBTO")
         dh = np.zeros_like(job.h0) if dh is None else dh
@@ -123,10 +126,13 @@ def _time_axis(x: Any) -> int:
     return min(len(x.shape), 2) - 1
 
 
-def read(x: Any, part: slice, axis: int | None = None) -> FloatArray:
+def read(x: Any, part: slice, axis: int | None = None, name: str = "x") -> FloatArray:
     """Some steps of all sequences, copied; memory that a file was mapped into is given back."""
     axis = _time_axis(x) if axis is None else axis
-    block = np.array(x[(slice(None),) * axis + (part,)])
+    block = x[(slice(None),) * axis + (part,)]
+    # NumPy would take a lazy masked array without its mask.
+    block = block.compute() if hasattr(block, "compute") else block
+    block = np.array(float_array(name, block))
     mapping = getattr(x, "_mmap", None)
     # A private mapping ("c") would lose what was written to it.
     if isinstance(mapping, mmap.mmap) and x.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):

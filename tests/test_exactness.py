@@ -100,6 +100,37 @@ def test_activation_is_right_to_2_ulp_for_every_float32(activation):
     assert worst <= tolerances.ACTIVATION_ULP
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_activation_never_falls_from_one_float32_to_the_next(activation, sign):
+    before = -math.inf
+    for start in range(0, 0x7F800000, 1 << 24):
+        sizes = np.arange(start, start + (1 << 24), dtype=np.uint32).view(np.float32)
+        sizes = sizes[sizes < math.inf]
+        rising = sign * value_and_slope(activation, sign * sizes)[0]
+        assert before <= rising[0]
+        assert (np.diff(rising) >= 0).all()
+        before = rising[-1]
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_activation_never_falls(activation, dtype):
+    """Between neighbours, at every change of exp's power of two, and over the whole line."""
+    rng, bits = np.random.default_rng(), f"u{np.dtype(dtype).itemsize}"
+    rate, last = (2, 20.0) if activation == "tanh" else (1, 750.0)
+    changes = (np.arange(last * rate / math.log(2)) + 0.75) * math.log(2) / rate
+    places = [rng.uniform(low, high, 100) for low, high in [(0, 0.3), (0.2, 1), (1, 20)]]
+    places = np.concatenate([changes, *places, last * rng.uniform(0, 1, 100)]).astype(dtype)
+    neighbours = places.view(bits)[:, None] + np.arange(-512, 512).astype(bits)
+    for z in (neighbours.view(dtype), np.sort(rng.uniform(-25, 25, (1, 400_000)).astype(dtype))):
+        for sign in (1, -1):
+            values = sign * value_and_slope(activation, (sign * z).ravel())[0].reshape(z.shape)
+            falls = z[:, 1:][np.diff(values) < 0]
+            assert not falls.size, f"{falls.size} falls, one of them at {falls[0]!r}"
+
+
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 @pytest.mark.parametrize("z", [0.0, 1.0, 19.0, 400.0, 1e4, 1e6, 1e8, 1e12, 1e18, 1e300])
 def test_scaled_derivative_is_a_number_at_any_saturation(activation, z):

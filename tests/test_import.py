@@ -28,6 +28,11 @@ def test_verbs_are_functions_whatever_was_imported_before():
     )
 
 
+def test_pictures_are_there_without_an_import_of_their_own():
+    code = "import sys, fastrnn; fastrnn.plot.phase_diagram; print('matplotlib' in sys.modules)"
+    assert run(code) == "False\n"
+
+
 def test_every_public_name_is_there_and_documented():
     for name in fastrnn.__all__:
         value = getattr(fastrnn, name)

@@ -91,6 +91,31 @@ def test_wrong_planes(options, message):
         fastrnn.phase_diagram(X, **options)
 
 
+@pytest.mark.parametrize("refine", [1.5, 2.0, np.float64(2), "3", None, True, [1], np.nan])
+def test_refine_is_an_integer(refine):
+    with pytest.raises(TypeError, match=f"refine must be an integer, got {type(refine).__name__}"):
+        fastrnn.phase_diagram(X, w2=[1.0, 2.0], b=[0.0], refine=refine)
+
+
+def test_other_wrong_arguments():
+    with pytest.raises(TypeError, match="progress must be callable, got int"):
+        fastrnn.phase_diagram(X, w2=[1.0, 2.0], b=[0.0], progress=3)
+    with pytest.raises(
+        TypeError, match=r"x must be an array of numbers, got an iterator \(generator\)"
+    ):
+        fastrnn.phase_diagram((row for row in X), w2=[1.0, 2.0], b=[0.0])
+
+
+def test_no_halving_goes_past_the_floats():
+    found = fastrnn.phase_diagram(
+        [1.0] * 30, w2=[0.5, 2.0], b=[0.0], activation="identity", refine=np.int64(2**62)
+    )
+    edge = found.boundary[0, 1]
+    either = [np.nextafter(edge, 0), edge, np.nextafter(edge, 2)]
+    regime = fastrnn.phase_diagram([1.0] * 30, w2=either, b=[0.0], activation="identity").regime
+    assert len(np.unique(regime)) == 2
+
+
 @pytest.mark.parametrize("x", [[], np.zeros((0, 3)), np.zeros((1, 2, 3)), [np.inf]])
 def test_wrong_inputs(x):
     with pytest.raises(ValueError, match="x must"):

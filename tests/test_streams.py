@@ -224,6 +224,60 @@ def test_all_else_is_taken_whole(x):
     assert not streams.is_lazy(NETS["neuron"], x)
 
 
+def test_a_dask_array_of_unknown_size_gives_what_it_gives_in_memory():
+    dask = pytest.importorskip("dask.array")
+    x = np.random.default_rng(4).standard_normal((3, 400))
+    x[0, 0] = x[0, -1] = 1.0
+    columns = dask.from_array(x, chunks=(1, 100))
+    columns, known = columns[:, columns[0] > 0], np.ascontiguousarray(x[:, x[0] > 0])
+    assert np.isnan(columns.shape[1])
+    layer = fastrnn.RNN(np.ones((2, 1)), 0.5 * np.eye(2))
+    for net, lazy, array in (
+        (NETS["neuron"], columns[0], known[0]),
+        (NETS["neuron"], columns, known),
+        (NETS["bank"], columns, known),
+        (layer, columns[:, :, None], known[:, :, None]),
+    ):
+        last = fastrnn.forward(net, lazy, keep="last")
+        np.testing.assert_array_equal(last, fastrnn.forward(net, array, keep="last"))
+        found, expected = fastrnn.diagnose(net, lazy), fastrnn.diagnose(net, array)
+        np.testing.assert_array_equal(found.gradient_by_lag, expected.gradient_by_lag)
+        np.testing.assert_array_equal(found.exponent, expected.exponent)
+    given, right = (columns, columns), (known, known)
+    assert_same(*(fastrnn.loss_and_grad(NETS["neuron"], *pair) for pair in (given, right)))
+
+
+def test_chunked_data_frames_and_labelled_arrays_are_read_as_their_values():
+    xarray, dask = pytest.importorskip("xarray"), pytest.importorskip("dask.array")
+    x = np.random.default_rng(4).standard_normal((2, T))
+    lazy = xarray.DataArray(dask.from_array(x, chunks=(1, 1000)), dims=("place", "time"))
+    assert streams.is_lazy(NETS["neuron"], lazy)
+    expected = fastrnn.forward(NETS["neuron"], x, keep="last")
+    np.testing.assert_array_equal(fastrnn.forward(NETS["neuron"], lazy, keep="last"), expected)
+
+
+def test_blocks_without_numbers_in_main_memory_are_refused():
+    class OnDevice(Chunked):
+        def __getitem__(self, key):
+            return self
+
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    x = np.zeros((2, 9))
+    with pytest.raises(TypeError, match=r"x must be an array in main memory .*\.cpu\(\)"):
+        fastrnn.forward(NETS["neuron"], OnDevice(x), keep="last")
+    with pytest.raises(TypeError, match="y must be an array in main memory"):
+        fastrnn.loss_and_grad(NETS["neuron"], Chunked(x), OnDevice(x))
+
+
+def test_a_lazy_masked_array_is_refused_as_one_in_memory():
+    dask = pytest.importorskip("dask.array")
+    x = dask.ma.masked_greater(dask.ones((2, 9), chunks=(1, 3)), 0.5)
+    with pytest.raises(TypeError, match="x must not be a masked array"):
+        fastrnn.forward(NETS["neuron"], x, keep="last")
+
+
 def test_many_sequences_of_a_layer_are_taken_whole():
     layer = fastrnn.RNN(np.ones((3, 1)), np.ones((3, 3)))
     for rows in (256, 257):

@@ -54,7 +54,8 @@ def loss_and_grad(
         One net or a bank of K nets.
     x : array_like, shape (T,), (B, T), or (B, T, F) for a layer
         B sequences of T steps. A large `numpy.memmap` and a chunked array (Zarr, HDF5, Dask) are
-        read block by block, twice; of layers, where B is at most 256.
+        read block by block, twice; of layers, where B is at most 256. A Dask array of unknown
+        size is taken into memory.
     y : array_like, shape of the predictions
         Target; its bank axis may be missing.
     loss : {"mse"}

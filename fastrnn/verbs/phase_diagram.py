@@ -42,7 +42,8 @@ def phase_diagram(
         Weights, and the scale s of the input. Two of them are arrays: the axes of the plane.
     activation : {"tanh", "relu", "sigmoid", "identity"}
     refine : int, default 10
-        Along the boundary of two regimes, halvings of the distance of neighbouring points.
+        Along the boundary of two regimes, halvings of the distance of neighbouring points; at
+        most as many as floats lie between them.
     workers : int, optional
         Threads; see `set_workers`.
     progress : callable, optional
@@ -57,8 +58,8 @@ def phase_diagram(
     Raises
     ------
     ValueError, TypeError
-        If not just two of the parameters are arrays (N,), if one is not finite, or if x has no
-        steps, is not finite, or has another shape.
+        If not just two of the parameters are arrays (N,), if one is not finite, if x has no
+        steps, is not finite, or has another shape, or if ``refine`` is no integer from 0 on.
 
     Notes
     -----
@@ -94,6 +95,8 @@ def phase_diagram(
     with np.errstate(over="ignore"):
         require_finite("scale * w1", np.multiply.outer(parameters["scale"], parameters["w1"]))
     halvings = integer("refine", refine, 0)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable, got {type(progress).__name__}")
     return phases_of(
         np.atleast_2d(series),
         parameters,
