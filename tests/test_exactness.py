@@ -132,7 +132,9 @@ def test_activation_never_falls(activation, dtype):
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
-@pytest.mark.parametrize("z", [0.0, 1.0, 19.0, 400.0, 1e4, 1e6, 1e8, 1e12, 1e18, 1e300])
+@pytest.mark.parametrize(
+    "z", [0.0, 1.0, 19.0, 400.0, 1e4, 1e6, 1e8, 1e12, 1.1e15, 3.05e15, 9.1e15, 1e18, 1e300]
+)
 def test_scaled_derivative_is_a_number_at_any_saturation(activation, z):
     (mantissa,), (exponent,) = scaled_slope(activation, -z)
     with mp.workdps(exact.DIGITS):

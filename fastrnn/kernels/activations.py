@@ -53,8 +53,9 @@ LOG2_E = 1.4426950408889634
 TANH_ONE = 20.0
 # Up to here tanh z is z in either type.
 TANH_IS_Z = 2.0**-40
-# From here on an integer is all that a float64 can hold.
-INTEGERS_ONLY = 2.0**51
+# Up to here `_binades` finds the integer next to 2a log2(e); from ALL_INTEGERS on float64 has none
+# but integers, and one of them is near enough to either.
+LARGEST_SHIFTED, ALL_INTEGERS = 2.0**49, 2.0**52
 # Of the exponent of exp(2a) where only 1 + exp(2a) is wanted.
 LEAST_EXPONENT = -1000.0
 # Times 2 log2(e), the largest float64.
@@ -283,12 +284,14 @@ def identity_with_slope(z):
 @part
 def _exp_scaled(a):
     """(k, m, 1 + exp(2a)) of exp(2a) = 2**k m, for a <= 0 or NaN."""
-    near = a > -INTEGERS_ONLY
+    near = a > -LARGEST_SHIFTED
     shifted = _binades(where(near, a, 0.0))
     k = shifted - integer_shift(a)
     r = fma(k, -_rest_of_half_ln_2(a), fma(k, -_half_ln_2(a), where(near, a, 0.0)))
     m = fma(2.0, _half_expm1(r), 1.0)
-    k = where(near, k, a * (2.0 * LOG2_E))
+    far = a * (2.0 * LOG2_E)
+    far = where(far > -ALL_INTEGERS, (far - ALL_INTEGERS) + ALL_INTEGERS, far)
+    k = where(near, k, far)
     m = where(a == a, m, a)
     bounded = maximum(k, LEAST_EXPONENT) + integer_shift(a)
     return k, m, fma(power_of_two(bounded), m, 1.0)
