@@ -216,6 +216,16 @@ def test_toml_prepares_a_series(tmp_path):
     np.testing.assert_array_equal(sweep.x[0], ((series - series.mean()) / series.std())[:101])
 
 
+def test_toml_says_how_a_text_is_read(tmp_path):
+    (tmp_path / "x.csv").write_bytes("Jahr;Wert é\n1;1,5\n2;fehlt\n3;3,5\n".encode("latin-1"))
+    text = (
+        'x = "x.csv"\nw2 = 0.5\ncolumn = "Wert é"\nseparator = ";"\ndecimal = ","\n'
+        'header = true\nna = ["fehlt"]\nfill = "drop"\nencoding = "latin-1"'
+    )
+    sweep = fastrnn.Sweep.from_toml(written(tmp_path, text))
+    np.testing.assert_array_equal(np.ravel(sweep.x), [1.5, 3.5])
+
+
 WRONG_TOML = [
     ("x = 'sunspots'\n\nw22 = 1.0", "job.toml, line 3: w22 is no key .*; did you mean 'w2'"),
     ("x = 'sunspots'\n[w2]\na = 1", "job.toml, line 2: w2 must be a number, a list, or"),

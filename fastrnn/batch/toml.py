@@ -22,6 +22,12 @@ KEYS: dict[str, tuple[tuple[type, ...], str]] = {
     "x": ((str,), "the name of a series or a file"),
     "column": ((str,), "text"),
     "fill": ((str,), "text"),
+    "header": ((bool,), "true or false"),
+    "separator": ((str,), "text"),
+    "decimal": ((str,), "text"),
+    "comment": ((str,), "text"),
+    "na": ((str, list), "a mark of a missing value or a list of them"),
+    "encoding": ((str,), "text"),
     "normalize": ((bool,), "true or false"),
     "window": ((int,), "an integer"),
     **dict.fromkeys(WEIGHTS, ((int, float, list, str), "a number, a list, or text as LO:HI:N")),
@@ -38,7 +44,9 @@ MOST_BYTES = 1 << 22
 # Keys of a sweep have none, but `tomllib` takes memory by the square of those in a key.
 MOST_DOTS = 1000
 FLOAT = re.compile(r"(?<![\w.])\d[\d_]*+\.\d[\d_]*+(?:e[+-]?\d++)?+(?![\w.])", re.ASCII | re.I)
-PREPARE = ("column", "fill", "normalize", "window")
+# How a series is read, and what is made of it.
+READ = ("column", "fill", "header", "separator", "decimal", "comment", "na", "encoding")
+PREPARE = (*READ, "normalize", "window")
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -122,7 +130,7 @@ def _series(folder: Path, given: dict[str, Any]) -> FloatArray:
         return _mapped("x", folder / name)
     if "window" in given and given.get("y") != "next":
         raise ValueError("window must come with y = 'next': its last value is a target only")
-    values = load_series(source, column=given.get("column"), fill=given.get("fill"))
+    values = load_series(source, **{key: given[key] for key in READ if key in given})
     normalize, window = given.get("normalize", False), given.get("window")
     dtype = choice("dtype", given.get("dtype", "float64"), ("float32", "float64"))
     return prepare(values, normalize=normalize, window=window, dtype=dtype).values
