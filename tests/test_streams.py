@@ -283,7 +283,7 @@ def test_a_gradient_of_an_iterator_says_what_to_pass_instead():
     message = (
         r"must be an array \(a gradient reads its inputs twice\), got an iterator \(generator\)"
     )
-    with pytest.raises(TypeError, match=f"x {message}.: join its blocks"):
+    with pytest.raises(TypeError, match=f"x {message}: join its blocks"):
         fastrnn.loss_and_grad(net, (row for row in x), x)
     with pytest.raises(TypeError, match=f"y {message}"):
         fastrnn.loss_and_grad(net, x, (row for row in x))
