@@ -79,6 +79,25 @@ class ForwardAtW2(Benchmark):
         )
 
 
+class ForwardScaled(Benchmark):
+    """What it costs to have states as `Scaled`, where floats reach: 64 sequences, 1000 steps."""
+
+    param_names = ("hidden_size", "activation")
+    params = ([1, 64], ["tanh", "relu"])
+
+    def setup(self, hidden_size, activation):
+        ordinary, self.x, _ = net("float64", hidden_size, 64, 1000)
+        self.net = fastrnn.RNN(ordinary.w1, ordinary.w2, ordinary.b, activation=activation)
+        fastrnn.forward(self.net, self.x, scaled=True)
+
+    @named("Forward pass, scaled: time / time in plain floats", "times that of plain floats")
+    def track_forward_over_plain(self, *parameters):
+        return over(
+            lambda: fastrnn.forward(self.net, self.x, scaled=True),
+            lambda: fastrnn.forward(self.net, self.x),
+        )
+
+
 class ForwardLayout(Benchmark):
     """Memory layouts and threads: 1024 sequences of 1000 float32 steps."""
 

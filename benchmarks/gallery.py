@@ -13,7 +13,7 @@ HEAD = """# Gallery
 Every picture of fastrnn, and the lines that made it. They follow matplotlib's `ax=` convention: each draws into the axes it is given, or into a new figure, and returns the axes; `.figure.savefig(path)` writes it. The page is made by `python -m benchmarks.gallery`.
 
 ```python
-import numpy as np, fastrnn, fastrnn.plot
+import numpy as np, fastrnn
 
 sunspots = fastrnn.load_series("sunspots")
 x = (sunspots - sunspots.mean()) / sunspots.std()

@@ -108,3 +108,21 @@ def test_states_do_not_depend_on_how_a_walk_is_cut(monkeypatch, kind):
         assert every.tobytes() == getattr(again, part).tobytes()
         ends = every.reshape(job.size("KBTH"))[end]
         assert ends.tobytes() == getattr(last, part).tobytes()
+
+
+@pytest.mark.parametrize("kind", cases.NETS)
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0)], ids=str)
+@pytest.mark.parametrize("keep", ["all", "last"])
+def test_no_steps_and_no_sequences_have_states(kind, shape, keep):
+    net = cases.NETS[kind]("relu", "float64")
+    x = cases.inputs(net, *shape)
+    found = fastrnn.forward(net, x, scaled=True, keep=keep)
+    np.testing.assert_array_equal(found.to_float(), fastrnn.forward(net, x, keep=keep))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-320])
+def test_every_zero_is_positive(scale):
+    """Also of a net whose products may underflow."""
+    found = fastrnn.forward(fastrnn.RNN(1.0, scale, -0.0), [-0.0, 0.0, -0.0], scaled=True)
+    assert (found.sign == 0).all()
+    assert not np.signbit(found.mantissa).any()
