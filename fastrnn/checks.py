@@ -110,11 +110,20 @@ def choice(name: str, value: object, options: Sequence[str]) -> str:
 
 def positive(name: str, value: object) -> int:
     """``value`` as a Python integer of at least 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    number = operator.index(value)
-    if number < 1:
-        raise ValueError(f"{name} must be at least 1, got {number}")
+    return integer(name, value, 1)
+
+
+def integer(name: str, value: object, least: int, expected: str = "") -> int:
+    """``value`` as a Python integer of at least so many."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        article = "a " if isinstance(value, (bool, np.bool_)) else ""
+        raise TypeError(f"{name} must be an integer, got {article}{type(value).__name__}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if number < least:
+        raise ValueError(f"{name} must be {expected or f'at least {least}'}, got {number}")
     return number
 
 

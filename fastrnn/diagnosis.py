@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.equilibria import FixedPoints, fixed_points_of
 from fastrnn.exponents import Estimate, error_text
+from fastrnn.folds import fold
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
@@ -28,6 +29,8 @@ BALANCED_DECADES = 1.0
 # sigmoid the same of 2h - 1; a threshold needs none of the digits that 1 - h*h loses.
 SATURATED_TANH = math.sqrt(0.9)
 SUMMARY_ROWS = 20
+# Steps that are written out; more are in scientific form.
+MOST_STEPS = 1e7
 # Fields that are columns of a table as they are.
 COLUMNS = (
     "regime", "decades", "exponent", "exponent_stderr", "exponent_converged", "horizon",
@@ -297,7 +300,7 @@ def diagnosis(job: Sequences, by_x: Scaled, states: FloatArray, growth: Estimate
         influence=by_x,
         first=by_x[:, :, 0] if job.x.shape[1] else by_x.sum(axis=2),
         share=share,
-        first_share=share[..., 0] if job.x.shape[1] else share.sum(axis=2),
+        first_share=share[..., 0] if job.x.shape[1] else fold(share, 2),
         by_lag=by_lag,
         horizon=_horizon(by_lag),
         decades=decades,
@@ -349,7 +352,7 @@ def _mean_inputs(job: Sequences) -> FloatArray:
     """Of each sequence (B,) of a neuron, within its length."""
     within = np.arange(job.x.shape[1]) < job.lengths[:, None]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        total = np.where(within, job.x[..., 0].astype(np.float64), 0.0).sum(axis=1)
+        total = fold(np.where(within, job.x[..., 0].astype(np.float64), 0.0), 1)
         return np.asarray(total / job.lengths)
 
 
@@ -381,7 +384,9 @@ def stretches(regime: NDArray[np.str_]) -> list[slice]:
 
 def lag_text(lag: float) -> str:
     """A lag in words."""
-    return "all" if math.isinf(lag) else f"{lag:.0f}"
+    if math.isinf(lag):
+        return "all"
+    return f"{lag:.0f}" if abs(lag) < MOST_STEPS or math.isnan(lag) else f"{lag:.3g}"
 
 
 def regimes(decades: FloatArray) -> NDArray[np.str_]:
@@ -399,8 +404,8 @@ def log10_norm(vector: Scaled) -> FloatArray:
     log10 = np.asarray(vector.log10())
     top = np.max(log10, axis=-1, keepdims=True, initial=-np.inf)
     top = np.where(np.isneginf(top), 0.0, top)
-    with np.errstate(divide="ignore"):
-        rest = np.log10((10.0 ** (2 * (log10 - top))).sum(axis=-1))
+    with np.errstate(all="ignore"):
+        rest = np.log10(fold(10.0 ** (2 * (log10 - top)), -1))
     return np.asarray(top[..., 0] + rest / 2)
 
 
@@ -433,8 +438,9 @@ def _horizon(by_lag: FloatArray) -> FloatArray:
 
 def _share(magnitude: FloatArray) -> FloatArray:
     top = np.max(magnitude, axis=-1, keepdims=True, initial=-np.inf)
-    weight = 10.0 ** (magnitude - np.where(np.isneginf(top), 0.0, top))
-    total = weight.sum(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        weight = 10.0 ** (magnitude - np.where(np.isneginf(top), 0.0, top))
+    total = fold(weight, -1)[..., None]
     return np.asarray(weight / np.where(total == 0, 1.0, total))
 
 

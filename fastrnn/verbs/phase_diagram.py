@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn.checks import choice, float_array, require_finite
+from fastrnn.checks import choice, float_array, integer, require_finite
 from fastrnn.kernels import ACTIVATIONS
 from fastrnn.phases import PARAMETERS, PhaseDiagram, phases_of
 
@@ -92,9 +91,7 @@ def phase_diagram(
         raise ValueError(f"two of w1, w2, b, scale must have shape (N,), got {names}")
     with np.errstate(over="ignore"):
         require_finite("scale * w1", np.multiply.outer(parameters["scale"], parameters["w1"]))
-    halvings = operator.index(refine)
-    if halvings < 0:
-        raise ValueError(f"refine must be at least 0, got {halvings}")
+    halvings = integer("refine", refine, 0)
     return phases_of(
         np.atleast_2d(series),
         parameters,
