@@ -234,6 +234,9 @@ class Diagnosis:
         points = self.fixed_points
         if points is None or not points.count:
             return "none under the mean input"
+        if points.continuum:
+            states = "every state" if self.net.activation == "identity" else "every state from 0 on"
+            return f"{states} (under the mean input)"
         pairs = zip(points.h, points.stable, strict=True)
         words = [f"{h:.4g} {'stable' if s else 'unstable'}" for h, s in pairs if not math.isnan(h)]
         return ", ".join(words) + " (under the mean input)"
@@ -367,7 +370,9 @@ def _fixed_points(job: Sequences, mean: FloatArray) -> FixedPoints:
     )
     own = known[..., None]
     h, multiplier = (np.where(own, v, np.nan) for v in (found.h, found.multiplier))
-    arrays = (job.visible(v, "KB") for v in (h, multiplier, found.stable & own))
+    arrays = (
+        job.visible(v, "KB") for v in (h, multiplier, found.stable & own, found.continuum & known)
+    )
     return FixedPoints(*arrays)
 
 
