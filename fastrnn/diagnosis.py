@@ -65,7 +65,8 @@ class Diagnosis:
         nothing arrives, NaN where a sequence has no such lag.
     horizon : float or ndarray, shape [K,] [B]
         Memory horizon in steps: the first lag whose influence is below 1e-3 of the newest
-        input's; inf where there is none, 0 where not even the newest input counts.
+        input's; inf where there is none, 0 where not even the newest input counts, NaN where
+        there are no steps.
     exponent : float or ndarray, shape [K,] [B]
         Largest Lyapunov exponent of this run: mean growth per step of a perturbation, and so
         of the gradient, natural logarithm.
@@ -433,7 +434,7 @@ def _decades(by_lag: FloatArray, lengths: NDArray[np.int64]) -> FloatArray:
 def _horizon(by_lag: FloatArray) -> FloatArray:
     """First lag at least three decades below lag 0; 0 where not even the newest input counts."""
     if by_lag.shape[-1] == 0:
-        return np.zeros(by_lag.shape[:-1])
+        return np.full(by_lag.shape[:-1], np.nan)
     newest = by_lag[..., :1]
     below = by_lag < newest - HORIZON_DECADES
     horizon = np.where(below.any(axis=-1), below.argmax(axis=-1), np.inf)

@@ -86,7 +86,7 @@ def test_roots_that_meet_at_the_middle_are_exact():
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 @pytest.mark.parametrize("above", [0.0, 2.0**-52, 2.0**-40, 1e-6])
-@pytest.mark.parametrize("push", [0.0, 1e-300, -1e-30, 1e-12, -1e-6])
+@pytest.mark.parametrize("push", [0.0, 1e-60, -1e-30, 1e-12, -1e-6])
 def test_near_the_pitchfork_roots_keep_their_digits(activation, above, push):
     """Where f is all but its tangent, z - a - w2 f(z) has no digits left in plain floats."""
     if activation == "sigmoid":
@@ -97,7 +97,7 @@ def test_near_the_pitchfork_roots_keep_their_digits(activation, above, push):
     )
     a = middle + push
     found = fastrnn.fixed_points(fastrnn.RNN(1.0, w2, activation=activation), a)
-    with mp.workdps(400):
+    with mp.workdps(120):
         roots = near_the_middle(activation, mp.mpf(a), mp.mpf(w2))
         own = found.h[~np.isnan(found.h)]
         assert len(own) == len(roots)
@@ -129,7 +129,7 @@ def near_the_middle(activation, a, w2):
         if residue(low) * residue(high) > 0:
             continue
         rising = residue(high) > residue(low)
-        for _ in range(1200):
+        for _ in range(400):
             middle = (low + high) / 2
             if residue(middle) == 0:
                 low = high = middle
