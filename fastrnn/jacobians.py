@@ -97,7 +97,8 @@ class Product:
 
     def frobenius(self) -> Scaled:
         """Root of the sum of squares (K, B)."""
-        squares = self.matrix.reshape(*self.powers.shape, -1) ** 2
+        hidden = self.matrix.shape[-1]
+        squares = self.matrix.reshape(*self.powers.shape, hidden * hidden) ** 2
         return Scaled(np.sqrt(fold(squares, -1)), self.powers)
 
 
