@@ -30,6 +30,8 @@ STEEPEST = {"tanh": 1.0, "sigmoid": 0.25}
 WIDTH = {"tanh": 1.0, "sigmoid": 2.0}
 # y cosh y - sinh y = y**3 times a series in y**2, all of its terms positive.
 SERIES = tuple(2 * n / math.factorial(2 * n + 1) for n in range(1, 12))
+# How far w2 f'(0) is from 1 where z and w2 f(z) take most of each other away.
+NEAR = 0.5
 # Roundings of G, in units in the last place of the terms it is made of.
 ROUNDING = 8 * 2.0**-52
 
@@ -126,17 +128,18 @@ def _of_curves(activation: str, a: Doubles, w2: Doubles) -> tuple[Doubles, NDArr
 
 def _residue(activation: str, z: Doubles, a: Doubles, w2: Doubles) -> tuple[Doubles, Doubles]:
     """G(z), and the size of the terms that it is made of."""
+    z, a, w2 = np.broadcast_arrays(z, a, w2)
+    product = w2 * activate(activation, z)
+    value, size = (z - a) - product, abs(z) + abs(a) + abs(product)
     steepest, width = STEEPEST[activation], WIDTH[activation]
-    y = z / width
-    near = (
-        z * (1 - w2 * steepest),
-        -(a + w2 * MIDDLE[activation]),
-        w2 * (steepest * width) * _excess(np.clip(y, -1, 1)),
-    )
-    plain = z, -a, -w2 * activate(activation, z)
-    terms = [np.where(abs(y) < 1, *pair) for pair in zip(near, plain, strict=True)]
-    value = (terms[0] + terms[1]) + terms[2]
-    return value, abs(terms[0]) + abs(terms[1]) + abs(terms[2])
+    near = (abs(z) < width) & (abs(w2 * steepest - 1) < NEAR)
+    if near.any():
+        z, a, w2 = z[near], a[near], w2[near]
+        linear, offset = z * (1 - w2 * steepest), a + w2 * MIDDLE[activation]
+        curved = w2 * (steepest * width) * _excess(z / width)
+        value[near] = (linear - offset) + curved
+        size[near] = abs(linear) + abs(offset) + abs(curved)
+    return value, size
 
 
 def _excess(y: Doubles) -> Doubles:

@@ -56,16 +56,17 @@ class JacobianNorms:
 
 @dataclass(eq=False)
 class Product:
-    """Matrices (K, B, H, H) times 2**powers (K, B)."""
+    """Matrices (K, B, H, H) times 2**(powers + rests) (K, B)."""
 
     matrix: Doubles
     powers: Doubles
+    rests: Doubles
 
     @classmethod
     def start(cls, lanes: tuple[int, ...], hidden: int) -> Product:
         """Unit matrices."""
         unit = np.broadcast_to(np.eye(hidden), (*lanes, hidden, hidden))
-        return cls(np.array(unit), np.zeros(lanes))
+        return cls(np.array(unit), np.zeros(lanes), np.zeros(lanes))
 
     def scale(self, axis: int, mantissa: Doubles, exponent: Doubles, where: FloatArray) -> None:
         """Rows or columns (axis -2, -1) times mantissa * 2**exponent (K, B, H), near 1 again."""
@@ -79,27 +80,34 @@ class Product:
         shift = np.clip(exponent - top, -FAR, FAR).astype(np.int64)
         matrix = np.ldexp(matrix, np.expand_dims(shift, across))
         self.matrix = np.where(where[..., None, None], matrix, self.matrix)
-        self.powers = np.where(where, self.powers + top[..., 0], self.powers)
+        self.shift(top[..., 0], where)
+
+    def shift(self, binades: Doubles, where: FloatArray) -> None:
+        """Times 2**binades (K, B)."""
+        powers = self.powers + binades
+        rests = self.rests + _lost(self.powers, binades, powers)
+        self.powers = np.where(where, powers, self.powers)
+        self.rests = np.where(where, rests, self.rests)
 
     def become(self, matrix: Doubles, where: FloatArray) -> None:
         """Another matrix, near 1 again."""
         _, own = np.frexp(abs(matrix).max(axis=(-2, -1)))
         matrix = np.ldexp(matrix, -own[..., None, None])
         self.matrix = np.where(where[..., None, None], matrix, self.matrix)
-        self.powers = np.where(where, self.powers + own, self.powers)
+        self.shift(own, where)
 
     def largest(self) -> Scaled:
         """Largest singular value (K, B)."""
         finite = np.asarray(np.isfinite(self.matrix).all(axis=(-2, -1)))
         safe = np.where(finite[..., None, None], self.matrix, 0.0)
         value = np.linalg.svd(safe, compute_uv=False)[..., 0]
-        return Scaled(np.where(finite, value, np.nan), self.powers)
+        return Scaled(np.where(finite, value, np.nan), self.powers + self.rests)
 
     def frobenius(self) -> Scaled:
         """Root of the sum of squares (K, B)."""
         hidden = self.matrix.shape[-1]
         squares = self.matrix.reshape(*self.powers.shape, hidden * hidden) ** 2
-        return Scaled(np.sqrt(fold(squares, -1)), self.powers)
+        return Scaled(np.sqrt(fold(squares, -1)), self.powers + self.rests)
 
 
 class Balanced(NamedTuple):
@@ -140,7 +148,7 @@ def _of_numbers(job: Sequences, states: FloatArray, lags: NDArray[np.int64]) -> 
     """Absolute products (K, B, L) of w2 f'."""
     lanes = job.size("KB")
     w2 = Scaled(job.weights.w2[:, :, 0].astype(np.float64))
-    product, power = np.ones(lanes), np.zeros(lanes)
+    product, shift, power, rest = (np.full(lanes, start) for start in (1.0, 0.0, 0.0, 0.0))
     mantissas, exponents = np.ones((*lanes, len(lags))), np.zeros((*lanes, len(lags)))
     longest, each = int(lags.max(initial=0)), max(1, BLOCK // max(1, product.size))
     for first in range(1, longest + 1, each):
@@ -152,15 +160,17 @@ def _of_numbers(job: Sequences, states: FloatArray, lags: NDArray[np.int64]) -> 
         shifts = np.rint(np.cumsum(sizes, axis=-1))
         steps = np.diff(shifts, axis=-1, prepend=0.0).astype(np.int64)
         factors = np.ldexp(factors, -steps)
-        products = np.cumprod(np.concatenate([product[..., None], factors], axis=-1), axis=-1)
-        powers = np.cumsum(np.concatenate([power[..., None], slopes.exponent], axis=-1), axis=-1)
-        shifts = np.concatenate([np.zeros((*lanes, 1)), shifts], axis=-1)
+        products = np.cumprod(_after(product, factors), axis=-1)
+        powers = np.cumsum(_after(power, slopes.exponent), axis=-1)
+        lost = _lost(powers[..., :-1], slopes.exponent, powers[..., 1:])
+        rests = np.cumsum(_after(rest, lost), axis=-1)
+        products, own = np.frexp(products)
+        shifts = shift[..., None] + _after(np.zeros(lanes), shifts) + own
         here = np.flatnonzero((lags >= first) & (lags < first + each))
-        own = lags[here] - (first - 1)
-        mantissas[..., here] = products[..., own]
-        exponents[..., here] = powers[..., own] + shifts[..., own]
-        product, shift = np.frexp(products[..., -1])
-        power = powers[..., -1] + (shifts[..., -1] + shift)
+        at = lags[here] - (first - 1)
+        mantissas[..., here] = products[..., at]
+        exponents[..., here] = powers[..., at] + (rests[..., at] + shifts[..., at])
+        product, shift, power, rest = (a[..., -1] for a in (products, shifts, powers, rests))
     within = lags <= job.lengths[:, None]
     return Scaled(np.where(within, mantissas, np.nan), exponents + lags * w2.exponent[:, :, None])
 
@@ -184,7 +194,7 @@ def _of_matrices(job: Sequences, states: FloatArray, lags: NDArray[np.int64]) ->
             slope = _slopes(job, states, np.array([lag]))[:, :, 0]
             product.scale(-1, slope.mantissa, slope.exponent, running)
             product.become(product.matrix @ w2[:, None], running)
-            product.powers = np.where(running, product.powers + power[:, None], product.powers)
+            product.shift(power[:, None], running)
         if lag and small and regular.any():
             flat = slope.sign == 0
             regular = regular & ~(flat.any(axis=-1) & running)
@@ -197,11 +207,24 @@ def _of_matrices(job: Sequences, states: FloatArray, lags: NDArray[np.int64]) ->
         if lag in wanted:
             norms = [product.frobenius()]
             if small:
-                inverted = Scaled(np.where(regular, 1.0, 0.0)) / inverse.largest()
-                # NaN stays so.
-                norms += [product.largest(), inverted]
+                largest, inverted = product.largest(), 1.0 / inverse.largest()
+                # NaN stays so in what is singular, too.
+                mantissa = np.where(regular, inverted.mantissa, 0.0 * largest.mantissa)
+                norms += [largest, Scaled(mantissa, inverted.exponent)]
             found[lag] = tuple(_known(norm, running) for norm in norms)
     return [[found[lag][n] for lag in lags.tolist()] for n in range(3 if small else 1)]
+
+
+def _after(start: Doubles, steps: Doubles) -> Doubles:
+    """What steps (K, B, n) follow on, and they."""
+    return np.concatenate([start[..., None], steps], axis=-1)
+
+
+def _lost(before: Doubles, term: Doubles, after: Doubles) -> Doubles:
+    """What rounding takes from the sum of two numbers (Knuth): slopes of |z| > 1e15 need it."""
+    back = after - before
+    lost = (before - (after - back)) + (term - back)
+    return np.where(np.isfinite(lost), lost, 0.0)
 
 
 def _slopes(job: Sequences, states: FloatArray, lags: NDArray[np.int64]) -> Scaled:

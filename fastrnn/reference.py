@@ -211,7 +211,7 @@ def _factorise(matrix: FloatArray, terms: FloatArray) -> tuple[FloatArray, Float
     terms = np.take_along_axis(terms, rows, axis=-2)
     back = np.take_along_axis(q, np.argsort(rows, axis=-2), axis=-2)
     diagonal = abs(np.diagonal(r, axis1=-2, axis2=-1))
-    left = np.sqrt(np.cumsum(terms[..., ::-1, :] ** 2, axis=-2)[..., ::-1, :])
+    left = np.hypot.accumulate(terms[..., ::-1, :], axis=-2)[..., ::-1, :]
     rounding = np.finfo(np.float64).eps * matrix.shape[-2]
     bound = rounding * np.diagonal(left, axis1=-2, axis2=-1)
     return back, np.where(diagonal <= bound, 0.0, diagonal)

@@ -91,6 +91,12 @@ def test_wrong_planes(options, message):
         fastrnn.phase_diagram(X, **options)
 
 
+@pytest.mark.parametrize(("refine", "got"), [(1.5, "float"), ("2", "str"), (True, "a bool")])
+def test_refine_is_a_whole_number(refine, got):
+    with pytest.raises(TypeError, match=f"refine must be an integer, got {got}"):
+        fastrnn.phase_diagram(X, w2=[1.0], b=[1.0], refine=refine)
+
+
 @pytest.mark.parametrize("x", [[], np.zeros((0, 3)), np.zeros((1, 2, 3)), [np.inf]])
 def test_wrong_inputs(x):
     with pytest.raises(ValueError, match="x must"):
