@@ -347,6 +347,24 @@ def test_relu_layers_whose_states_leave_floats(w2, w1, sign, dtype, steps):
         assert norms.largest.log()[1] == pytest.approx(float(mp.log(truth)), rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_the_slope_of_the_identity_is_1_beyond_floats(dtype):
+    """Whatever inputs and states are there, and of whatever signs."""
+    x = np.where(np.arange(3000) % 7 == 0, -1, 1) * np.finfo(dtype).max
+    w2 = np.array([[2.0, -1.0], [1.0, 3.0]], dtype)
+    net = fastrnn.RNN(np.array([[1.5], [-1.5]], dtype), w2, activation="identity")
+    found = fastrnn.lyapunov(net, x.astype(dtype), k=2)
+    assert found.exponents.sum() == pytest.approx(math.log(7), rel=1e-13)
+    bank = fastrnn.RNN(
+        np.full(3, 1.5, dtype), np.array([-3.0, 0.5, 1.0], dtype), activation="identity"
+    )
+    found = fastrnn.lyapunov(bank, x.astype(dtype))
+    assert found.exponents[:, 0] == pytest.approx([math.log(3), math.log(0.5), 0], rel=1e-13)
+    assert fastrnn.diagnose(bank, x.astype(dtype)).regime.tolist() == [
+        "exploding", "vanishing", "balanced",
+    ]  # fmt: skip
+
+
 def test_the_exponent_of_a_growing_relu_layer():
     """The double eigenvalue 2 of the issue's layer: log 2 and what its Jordan block adds."""
     net = fastrnn.RNN(np.ones((2, 1)), [[3.0, -1.0], [1.0, 1.0]], activation="relu")

@@ -110,6 +110,30 @@ def test_layout_workers_and_cuts_change_no_bits(verb, kind, monkeypatch):
     assert [array.tobytes() for array in arrays_of(call(net, x, LENGTHS, 2))] == whole
 
 
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_states_that_leave_floats_leave_others_alone(dtype, monkeypatch):
+    """Of a bank of relu layers some do, at steps of their own, and some do not."""
+    net = cases.layer(4, 1, "relu", dtype, bank=3)
+    gains = np.array([0.5, 8.0, 30.0], dtype)[:, None, None]
+    net = fastrnn.RNN(net.w1, abs(net.w2) * gains, net.b, activation="relu")
+    x = abs(cases.inputs(net, 3, 900, dtype)) * np.array([1, -1, 1], dtype)[:, None, None]
+    lengths = np.array([900, 900, 333])
+    assert np.isinf(fastrnn.forward(net, x)).any(axis=(1, 2, 3)).tolist() == [False, True, True]
+    options = [{"k": 2}, {"local": 50}, {"stderr": 1e-3}, {"transient": 600, "k": 3}]
+    whole = [fastrnn.lyapunov(net, x, lengths=lengths, **own) for own in options]
+    assert not np.isnan(whole[0].exponents).any()
+    monkeypatch.setattr(growth, "CALL_WORK", 20_000)
+    monkeypatch.setattr(growth, "SLICE_BYTES", 5000)
+    for own, found in zip(options, whole, strict=True):
+        for i, length in enumerate(lengths):
+            alone = fastrnn.lyapunov(net, x[i : i + 1, :length], workers=1, **own)
+            assert_same(found, alone, net, i, 3)
+        for k in range(3):
+            one = fastrnn.RNN(net.w1[k], net.w2[k], net.b[k], activation="relu")
+            alone = fastrnn.lyapunov(one, x, lengths=lengths, **own)
+            assert alone.exponents.tobytes() == found.exponents[k].tobytes()
+
+
 @pytest.mark.parametrize("steps", [2000, 100])
 @pytest.mark.parametrize("kind", ["bank", "layer"])
 def test_when_a_run_stops_depends_on_its_own_length(kind, steps):
