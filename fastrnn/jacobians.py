@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fastrnn.activations import derivative_scaled
 from fastrnn.checks import FloatArray
 from fastrnn.folds import fold
-from fastrnn.kernels import BOUNDED
+from fastrnn.kernels import BOUNDED, WORKING_PRECISION
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 
@@ -127,7 +127,7 @@ class Balanced(NamedTuple):
         matrix = np.ldexp(matrix, -columns[:, None, :])
         values = np.linalg.svd(matrix, compute_uv=False)
         hidden = w2.shape[-1]
-        regular = np.asarray(values[:, -1] > hidden * np.finfo(np.float64).eps * values[:, 0])
+        regular = np.asarray(values[:, -1] > hidden * WORKING_PRECISION * values[:, 0])
         matrix = np.where(regular[:, None, None], matrix, np.eye(hidden))
         return cls(matrix, rows.astype(float), columns.astype(float), regular)
 

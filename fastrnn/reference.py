@@ -35,6 +35,7 @@ from fastrnn.exponents import (
     lyapunov_result,
 )
 from fastrnn.gradient import Gradient, collect, split_upstream
+from fastrnn.kernels import WORKING_PRECISION
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences, sequences
@@ -212,7 +213,7 @@ def _factorise(matrix: FloatArray, terms: FloatArray) -> tuple[FloatArray, Float
     back = np.take_along_axis(q, np.argsort(rows, axis=-2), axis=-2)
     diagonal = abs(np.diagonal(r, axis1=-2, axis2=-1))
     left = np.hypot.accumulate(terms[..., ::-1, :], axis=-2)[..., ::-1, :]
-    rounding = np.finfo(np.float64).eps * matrix.shape[-2]
+    rounding = matrix.shape[-2] * WORKING_PRECISION
     bound = rounding * np.diagonal(left, axis1=-2, axis2=-1)
     return back, np.where(diagonal <= bound, 0.0, diagonal)
 

@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from fastrnn.kernels import WORKING_PRECISION
 from fastrnn.kernels.activations import is_homogeneous, slope_scaled
 from fastrnn.kernels.blocks import doubles, sequence
 from fastrnn.kernels.jit import kernel, part
@@ -29,8 +30,6 @@ from fastrnn.kernels.simd import fma, lane, like, maximum, ordered_sum, single, 
 LANES = 8
 # Exponent of a row of zeros.
 NOTHING = -1e300
-# The spacing of floats at 1.
-EPS = 2.0**-52
 # Vectors multiplied or reflected side by side: enough not to wait for one another's sums.
 TOGETHER = 4
 
@@ -251,7 +250,7 @@ def _factorise(
             squares = fma(column, column, squares)
         length = math.sqrt(ordered_sum(squares))
         # A bound for any column, that of this one where it is reached.
-        rounding = 2.0 * hidden * EPS * reach * down * math.sqrt(ordered_sum(weights))
+        rounding = 2.0 * hidden * WORKING_PRECISION * reach * down * math.sqrt(ordered_sum(weights))
         if length <= rounding and _is_rounding(
             w2, rows, order, slopes, exponents, j, hidden, stride, reflectors, diagonal, down,
             length, work,
@@ -305,7 +304,7 @@ def _is_rounding(
     for place in range(j, hidden):
         term = work[bounds + place] * _weight(exponents, place, j) * down
         squares += term * term
-    return length <= hidden * EPS * math.sqrt(squares)
+    return length <= hidden * WORKING_PRECISION * math.sqrt(squares)
 
 
 @part
