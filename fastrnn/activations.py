@@ -8,6 +8,9 @@ from fastrnn import scaled
 from fastrnn.checks import FloatArray
 from fastrnn.scaled import Scaled
 
+# A third of the largest float: as kernels have it.
+LARGEST_TRIPLED = np.finfo(np.float64).max / 3
+
 
 def activate(activation: str, z: FloatArray) -> FloatArray:
     """f(z)."""
@@ -37,11 +40,17 @@ def derivative(activation: str, z: FloatArray) -> FloatArray:
 def derivative_scaled(activation: str, z: FloatArray) -> Scaled:
     """f'(z) at any magnitude."""
     z = z.astype(np.float64)
-    if activation == "tanh":
-        return 4 * scaled.exp(-2 * abs(z)) / (1 + _tail(z)) ** 2
-    if activation == "sigmoid":
-        return scaled.exp(-abs(z)) / (1 + np.exp(-abs(z))) ** 2
-    return Scaled(derivative(activation, z))
+    with np.errstate(all="ignore"):
+        if activation == "tanh":
+            return 4 * scaled.exp(_finite(z, -2 * abs(z))) / (1 + _tail(z)) ** 2
+        if activation == "sigmoid":
+            return scaled.exp(_finite(z, -abs(z))) / (1 + np.exp(-abs(z))) ** 2
+        return Scaled(derivative(activation, z))
+
+
+def _finite(z: FloatArray, exponent: FloatArray) -> FloatArray:
+    """An exponent of e, that of 2 a float too unless z is infinite."""
+    return np.where(abs(z) < np.inf, np.maximum(exponent, -LARGEST_TRIPLED), exponent)
 
 
 def _tail(z: FloatArray) -> FloatArray:

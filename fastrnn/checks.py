@@ -196,13 +196,17 @@ def positive(name: str, value: object) -> int:
     return integer(name, value, 1)
 
 
-def integer(name: str, value: object, least: int) -> int:
-    """``value`` as a Python integer of at least ``least``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    number = operator.index(value)
+def integer(name: str, value: object, least: int, expected: str = "") -> int:
+    """``value`` as a Python integer of at least so many."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        article = "a " if isinstance(value, (bool, np.bool_)) else ""
+        raise TypeError(f"{name} must be an integer, got {article}{type(value).__name__}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
     if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
+        raise ValueError(f"{name} must be {expected or f'at least {least}'}, got {number}")
     return number
 
 

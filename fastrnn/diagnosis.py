@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.equilibria import FixedPoints, fixed_points_of
 from fastrnn.exponents import Estimate, error_text
+from fastrnn.folds import fold
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
@@ -28,6 +29,8 @@ BALANCED_DECADES = 1.0
 # sigmoid the same of 2h - 1; a threshold needs none of the digits that 1 - h*h loses.
 SATURATED_TANH = math.sqrt(0.9)
 SUMMARY_ROWS = 20
+# Steps that are written out; more are in scientific form.
+MOST_STEPS = 1e7
 # Fields that are columns of a table as they are.
 COLUMNS = (
     "regime", "decades", "exponent", "exponent_stderr", "exponent_converged", "horizon",
@@ -62,7 +65,8 @@ class Diagnosis:
         nothing arrives, NaN where a sequence has no such lag.
     horizon : float or ndarray, shape [K,] [B]
         Memory horizon in steps: the first lag whose influence is below 1e-3 of the newest
-        input's; inf where there is none, 0 where not even the newest input counts.
+        input's; inf where there is none, 0 where not even the newest input counts, NaN where
+        there are no steps.
     exponent : float or ndarray, shape [K,] [B]
         Largest Lyapunov exponent of this run: mean growth per step of a perturbation, and so
         of the gradient, natural logarithm.
@@ -231,6 +235,9 @@ class Diagnosis:
         points = self.fixed_points
         if points is None or not points.count:
             return "none under the mean input"
+        if points.continuum:
+            states = "every state" if self.net.activation == "identity" else "every state from 0 on"
+            return f"{states} (under the mean input)"
         pairs = zip(points.h, points.stable, strict=True)
         words = [f"{h:.4g} {'stable' if s else 'unstable'}" for h, s in pairs if not math.isnan(h)]
         return ", ".join(words) + " (under the mean input)"
@@ -297,7 +304,7 @@ def diagnosis(job: Sequences, by_x: Scaled, states: FloatArray, growth: Estimate
         influence=by_x,
         first=by_x[:, :, 0] if job.x.shape[1] else by_x.sum(axis=2),
         share=share,
-        first_share=share[..., 0] if job.x.shape[1] else share.sum(axis=2),
+        first_share=share[..., 0] if job.x.shape[1] else fold(share, 2),
         by_lag=by_lag,
         horizon=_horizon(by_lag),
         decades=decades,
@@ -349,7 +356,7 @@ def _mean_inputs(job: Sequences) -> FloatArray:
     """Of each sequence (B,) of a neuron, within its length."""
     within = np.arange(job.x.shape[1]) < job.lengths[:, None]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        total = np.where(within, job.x[..., 0].astype(np.float64), 0.0).sum(axis=1)
+        total = fold(np.where(within, job.x[..., 0].astype(np.float64), 0.0), 1)
         return np.asarray(total / job.lengths)
 
 
@@ -364,7 +371,9 @@ def _fixed_points(job: Sequences, mean: FloatArray) -> FixedPoints:
     )
     own = known[..., None]
     h, multiplier = (np.where(own, v, np.nan) for v in (found.h, found.multiplier))
-    arrays = (job.visible(v, "KB") for v in (h, multiplier, found.stable & own))
+    arrays = (
+        job.visible(v, "KB") for v in (h, multiplier, found.stable & own, found.continuum & known)
+    )
     return FixedPoints(*arrays)
 
 
@@ -381,7 +390,9 @@ def stretches(regime: NDArray[np.str_]) -> list[slice]:
 
 def lag_text(lag: float) -> str:
     """A lag in words."""
-    return "all" if math.isinf(lag) else f"{lag:.0f}"
+    if math.isinf(lag):
+        return "all"
+    return f"{lag:.0f}" if abs(lag) < MOST_STEPS or math.isnan(lag) else f"{lag:.3g}"
 
 
 def regimes(decades: FloatArray) -> NDArray[np.str_]:
@@ -399,8 +410,8 @@ def log10_norm(vector: Scaled) -> FloatArray:
     log10 = np.asarray(vector.log10())
     top = np.max(log10, axis=-1, keepdims=True, initial=-np.inf)
     top = np.where(np.isneginf(top), 0.0, top)
-    with np.errstate(divide="ignore"):
-        rest = np.log10((10.0 ** (2 * (log10 - top))).sum(axis=-1))
+    with np.errstate(all="ignore"):
+        rest = np.log10(fold(10.0 ** (2 * (log10 - top)), -1))
     return np.asarray(top[..., 0] + rest / 2)
 
 
@@ -423,7 +434,7 @@ def _decades(by_lag: FloatArray, lengths: NDArray[np.int64]) -> FloatArray:
 def _horizon(by_lag: FloatArray) -> FloatArray:
     """First lag at least three decades below lag 0; 0 where not even the newest input counts."""
     if by_lag.shape[-1] == 0:
-        return np.zeros(by_lag.shape[:-1])
+        return np.full(by_lag.shape[:-1], np.nan)
     newest = by_lag[..., :1]
     below = by_lag < newest - HORIZON_DECADES
     horizon = np.where(below.any(axis=-1), below.argmax(axis=-1), np.inf)
@@ -433,8 +444,9 @@ def _horizon(by_lag: FloatArray) -> FloatArray:
 
 def _share(magnitude: FloatArray) -> FloatArray:
     top = np.max(magnitude, axis=-1, keepdims=True, initial=-np.inf)
-    weight = 10.0 ** (magnitude - np.where(np.isneginf(top), 0.0, top))
-    total = weight.sum(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        weight = 10.0 ** (magnitude - np.where(np.isneginf(top), 0.0, top))
+    total = fold(weight, -1)[..., None]
     return np.asarray(weight / np.where(total == 0, 1.0, total))
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn.folds import fold, fold_mean
 from fastrnn.sequences import Sequences
 
 # Batches whose means are compared. More would be shorter, and less independent of each other.
@@ -22,6 +23,8 @@ MOST_DEVIATIONS = 6.0
 MOST_RELATED = 0.5
 # Relative differences of that size are rounding.
 ROUNDING = 2.0**-46
+# Before or after the decimal point; with more, a number is written in scientific form.
+MOST_DIGITS = 6
 # Of tangent vectors, which start in directions that no layer is likely to treat specially.
 SEED = 20_260
 
@@ -74,9 +77,10 @@ def error_text(value: float, stderr: float, converged: bool = True) -> str:
         text += " ± 0"
     elif math.isfinite(stderr) and math.isfinite(value):
         digits = max(0, 1 - math.floor(math.log10(stderr)))
-        text = (
-            f"{value:.{digits}f} ± {stderr:.{digits}f}" if digits <= 6 else f"{text} ± {stderr:.1e}"
-        )
+        if digits <= MOST_DIGITS and max(abs(value), stderr) < 10.0**MOST_DIGITS:
+            text = f"{value:.{digits}f} ± {stderr:.{digits}f}"
+        else:
+            text += f" ± {stderr:.1e}"
     return text + ("" if converged else ", not converged")
 
 
@@ -116,34 +120,40 @@ def largest(
 
 
 def _of_length(sums: Doubles, steps: int, window: int) -> Estimate:
-    """The same of sequences of one length."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = sums.sum(axis=2) / steps
+    """Estimate of sequences of one length."""
+    with np.errstate(all="ignore"):
+        mean = fold(sums, 2) / steps
         # Batches of whole windows; what is left at the end has no part in the error.
         group = max(1, steps // window // BATCHES)
         count = steps // window // group
-        batches = sums[:, :, : count * group].reshape(*sums.shape[:2], count, group, -1)
-        batches = batches.sum(axis=3) / (group * window)
         if count < 2:
-            unknown = np.full(mean.shape, np.nan)
-            return Estimate(mean, unknown, np.zeros(mean.shape, bool))
-        # Squares of what is in units of the largest do not overflow.
-        unit = np.max(abs(batches), axis=2, keepdims=True)
-        batches /= np.where(unit > 0, unit, 1.0)
-        stderr = batches.std(axis=2, ddof=1) / math.sqrt(count)
-        half = count // 2
-        first, second = batches[:, :, :half], batches[:, :, count - half :]
-        halves = abs(first.mean(axis=2) - second.mean(axis=2))
-        deviation = batches - batches.mean(axis=2, keepdims=True)
-        related = (deviation[:, :, 1:] * deviation[:, :, :-1]).sum(axis=2)
-        related /= (deviation * deviation).sum(axis=2)
-        # Where all that differs is rounding, nothing else is to be read into it.
-        constant = stderr <= ROUNDING
-        stderr *= unit[:, :, 0]
-        steady = (halves * unit[:, :, 0] <= MOST_DEVIATIONS * stderr) & (related <= MOST_RELATED)
+            return Estimate(mean, np.full(mean.shape, np.nan), np.zeros(mean.shape, bool))
+        whole = sums[:, :, : count * group].reshape(*sums.shape[:2], count, group, sums.shape[3])
+        batches = fold(whole, 3) / (group * window)
+        stderr, steady = _error_of_mean(batches)
     gone = np.isneginf(mean)
-    reliable = gone | constant | ((count >= LEAST_BATCHES) & steady)
+    reliable = gone | steady
     return Estimate(mean, np.where(gone, 0.0, stderr), reliable)
+
+
+def _error_of_mean(batches: Doubles) -> tuple[Doubles, NDArray[np.bool_]]:
+    """Standard error (K, B, k) of the mean of batches (K, B, N, k), and whether it is reliable."""
+    count = batches.shape[2]
+    # Squares of what is in units of the largest do not overflow.
+    unit = np.max(abs(batches), axis=2, keepdims=True)
+    batches = batches / np.where(unit > 0, unit, 1.0)
+    deviation = batches - fold_mean(batches, 2)[:, :, None]
+    squares = fold(deviation * deviation, 2)
+    stderr = np.sqrt(squares / (count - 1)) / math.sqrt(count)
+    half = count // 2
+    halves = abs(fold_mean(batches[:, :, :half], 2) - fold_mean(batches[:, :, count - half :], 2))
+    related = fold(deviation[:, :, 1:] * deviation[:, :, :-1], 2) / squares
+    # Where all that differs is rounding, nothing else is to be read into it.
+    constant = stderr <= ROUNDING
+    unit = unit[:, :, 0]
+    agree = halves * unit <= MOST_DEVIATIONS * (stderr * unit)
+    steady = agree & (related <= MOST_RELATED)
+    return stderr * unit, constant | ((count >= LEAST_BATCHES) & steady)
 
 
 def batch_lengths(steps: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn import engine
+from fastrnn.beyond import Beyond
 from fastrnn.cached import cached_property
 from fastrnn.checks import FloatArray
 from fastrnn.engine import FEWER, zeros
@@ -29,6 +30,7 @@ from fastrnn.exponents import (
     local_rates,
     lyapunov_result,
 )
+from fastrnn.folds import halved
 from fastrnn.kernels import ACTIVATIONS, tangents
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
@@ -42,10 +44,8 @@ UNIT_WORK = 100
 LARGEST_POWER = 1000
 # Bytes of a layer's states that are held at a time.
 SLICE_BYTES = 1 << 25
-# A run that stops at a wanted standard error looks at it after T / 64, T / 32, ... T steps.
-LOOKS = 7
-# At the first look, a batch has at least so many steps if the sequence allows it.
-LEAST_WINDOW = 16
+# Steps of a batch when a run that stops at a wanted standard error is first looked at.
+FIRST_WINDOW = 16
 
 
 class Packed(NamedTuple):
@@ -69,7 +69,7 @@ class Growth:
     tangents: Doubles = field(init=False)
 
     def __post_init__(self) -> None:
-        self.h = self.job.h0
+        self.h, self._beyond = self.job.h0, Beyond(self.job, self.workers)
         nets, batch_size, hidden = self.h.shape
         self.tangents = np.zeros((0, 0, 0, 0))
         if not self.job.net.is_neuron:
@@ -92,10 +92,12 @@ class Growth:
         if self.job.net.is_neuron:
             lanes = engine.lanes(part, self.workers)
             self.h = lanes.growth(self.h, 0, windows, open_windows[..., 0], found[..., 0])
+            close_windows(found, open_windows, steps, windows)
+            self._beyond.mend_sums(found[..., 0], self.step, steps, windows)
         else:
             self._lead(part, windows, open_windows, found)
+            close_windows(found, open_windows, steps, windows)
         self.step += longest
-        close_windows(found, open_windows, steps, windows)
         return found
 
     def _lead(
@@ -115,9 +117,9 @@ class Growth:
             ends = np.clip(job.lengths - start, 0, x.shape[1])
             piece = replace(job, x=x, h0=self.h, lengths=ends)
             states, last = engine.forward(piece, keep=True, workers=self.workers)
-            before = np.empty(states.shape)
-            before[:, :, :1], before[:, :, 1:] = self.h[:, :, None], states[:, :, :-1]
-            path = np.ascontiguousarray(x, np.float64), before, ends
+            self._beyond.mend(states, self.step + start, ends)
+            along = np.concatenate([self.h[:, :, None], states], axis=2, dtype=np.float64)
+            path = np.ascontiguousarray(x, np.float64), np.ascontiguousarray(along), ends
             rest = start, windows, self.tangents, open_windows, found
             run(partial(_advance, (activation, *packed, *path), rest), parts, self.workers)
             self.h = last
@@ -175,12 +177,15 @@ def lyapunov_of(
 ) -> Lyapunov:
     """Exponents of a job, from arguments that are checked."""
     growth = Growth(job, k, workers)
-    skipped = np.minimum(job.lengths, transient)
+    # More steps than there are would be no number for a kernel.
+    longest = max(1, job.x.shape[1])
+    skipped = np.minimum(job.lengths, min(transient, longest))
     if transient:
-        growth.sums(skipped, np.full(len(skipped), transient))
+        growth.sums(skipped, np.full(len(skipped), longest))
     steps = job.lengths - skipped
     if stderr is not None:
         return _until(job, growth, steps, stderr)
+    local = local and min(local, longest)
     windows = batch_lengths(steps) if local is None else np.full(len(steps), local)
     sums = growth.sums(steps, windows)
     rates = None if local is None else local_rates(sums, steps, local)
@@ -196,39 +201,31 @@ def largest_exponent(job: Sequences, *, workers: int | None) -> Estimate:
 
 
 def _until(job: Sequences, growth: Growth, steps: NDArray[np.int64], wanted: float) -> Lyapunov:
-    """Look after T / 64, T / 32, ... T steps, and keep of each sequence the first that will do."""
-    total = job.x.shape[1] - growth.step
-    looks = min(LOOKS, max(1, (total // (BATCHES * LEAST_WINDOW)).bit_length()))
-    window = max(1, total // (BATCHES << (looks - 1)))
+    """Look after 512, 1024, 2048, ... steps, and keep of each sequence the first that will do.
+
+    When a sequence is looked at depends on its own length alone.
+    """
+    windows = np.minimum(batch_lengths(steps), FIRST_WINDOW)
     sums = np.zeros((*job.size("KB"), 0, growth.k))
     kept: Estimate | None = None
     used = np.zeros(job.size("KB"), np.int64)
     settled = np.zeros(job.size("KB"), bool)
-    done = 0
-    for look in range(looks):
-        if look:
-            sums, window = _merged(sums), 2 * window
-        stop = total if look == looks - 1 else BATCHES * window
-        found = growth.sums(np.clip(steps - done, 0, stop - done), np.full(len(steps), window))
-        sums, done = np.concatenate([sums, found], axis=2), stop
-        so_far = np.minimum(steps, done)
-        estimate = Estimate.of(sums, so_far, np.full(len(steps), window))
+    done, stop = 0, BATCHES * FIRST_WINDOW
+    while True:
+        rest = np.where(settled.all(axis=0), 0, np.clip(steps - done, 0, stop - done))
+        sums = np.concatenate([sums, growth.sums(rest, windows)], axis=2)
+        so_far = np.minimum(steps, stop)
+        estimate = Estimate.of(sums, so_far, windows)
         met = estimate.reliable & (estimate.stderr <= wanted)
         estimate = estimate._replace(reliable=met)
         if kept is not None:
             pairs = zip(kept, estimate, strict=True)
             estimate = Estimate(*(np.where(settled[..., None], *pair) for pair in pairs))
         used = np.where(settled, used, so_far)
-        settled |= met.all(axis=2) | (steps <= done)
+        settled |= met.all(axis=2) | (steps <= stop)
         kept = estimate
         if settled.all():
-            break
-    assert kept is not None
-    return lyapunov_result(job, kept, used, None)
-
-
-def _merged(sums: Doubles) -> Doubles:
-    """Sums over windows twice as long."""
-    if sums.shape[2] % 2:
-        sums = np.concatenate([sums, np.zeros_like(sums[:, :, :1])], axis=2)
-    return np.asarray(sums[:, :, ::2] + sums[:, :, 1::2])
+            return lyapunov_result(job, kept, used, None)
+        # Those that go on have as many windows as batches.
+        sums = np.moveaxis(halved(np.moveaxis(sums[:, :, :BATCHES], 2, 0)), 0, 2)
+        done, stop, windows = stop, 2 * stop, 2 * windows

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fastrnn import engine
 from fastrnn.checks import FloatArray
 from fastrnn.diagnosis import HORIZON_DECADES, LN_10, regimes
+from fastrnn.folds import fold_mean
 from fastrnn.growth import new_windows
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
@@ -170,7 +171,7 @@ def _of_bank(net: RNN, x: FloatArray, workers: int | None) -> Doubles:
         first = np.where(np.isnan(total), np.nan, 0.0)
     with np.errstate(invalid="ignore"):
         return np.stack(
-            [total.mean(axis=1) / steps, first.mean(axis=1) / LN_10, np.median(horizon, axis=1)]
+            [fold_mean(total, 1) / steps, fold_mean(first, 1) / LN_10, np.median(horizon, axis=1)]
         )
 
 

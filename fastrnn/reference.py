@@ -35,6 +35,7 @@ from fastrnn.exponents import (
     lyapunov_result,
 )
 from fastrnn.gradient import Gradient, collect, split_upstream
+from fastrnn.kernels import WORKING_PRECISION
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences, sequences
@@ -193,10 +194,28 @@ def _growth(job: Sequences, k: int) -> FloatArray:
     growth = np.zeros((*job.size("KBT"), k))
     for t in range(z.shape[2]):
         slope = slopes.to_float()[:, :, t, :, None]
-        q, r = np.linalg.qr(slope * (w2[:, None] @ q))
+        terms = slope * (abs(w2[:, None]) @ abs(q))
+        q, diagonal = _factorise(slope * (w2[:, None] @ q), terms)
         with np.errstate(divide="ignore"):
-            growth[:, :, t] = np.log(abs(np.diagonal(r, axis1=-2, axis2=-1)))
+            growth[:, :, t] = np.log(diagonal)
     return growth
+
+
+def _factorise(matrix: FloatArray, terms: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Q and |R|'s diagonal of matrices (K, B, H, k) that are sums of absolute ``terms``.
+
+    The largest rows first: a reflection is then as exact for each row as for the largest. What
+    is left of a column that depends on those before it is 0, but for the rounding of its terms.
+    """
+    rows = np.argsort(-terms.max(axis=-1), axis=-1, kind="stable")[..., None]
+    q, r = np.linalg.qr(np.take_along_axis(matrix, rows, axis=-2))
+    terms = np.take_along_axis(terms, rows, axis=-2)
+    back = np.take_along_axis(q, np.argsort(rows, axis=-2), axis=-2)
+    diagonal = abs(np.diagonal(r, axis1=-2, axis2=-1))
+    left = np.hypot.accumulate(terms[..., ::-1, :], axis=-2)[..., ::-1, :]
+    rounding = matrix.shape[-2] * WORKING_PRECISION
+    bound = rounding * np.diagonal(left, axis1=-2, axis2=-1)
+    return back, np.where(diagonal <= bound, 0.0, diagonal)
 
 
 def _unroll(job: Sequences) -> tuple[FloatArray, FloatArray, FloatArray]:

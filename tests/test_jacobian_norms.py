@@ -10,6 +10,8 @@ import fastrnn
 from benchmarks.exact import derivative
 from tests import cases, tolerances
 
+EPS = tolerances.eps("float64")
+
 
 def exact_norms(net, x, h0, lags):
     """Largest, smallest and Frobenius by lag, along the computed states.
@@ -65,14 +67,39 @@ def test_the_norms_of_a_neuron_are_its_product_of_slopes():
         assert log[..., 0] == pytest.approx(growth[..., -3:].sum(axis=2), rel=1e-12)
 
 
+def test_a_long_run_of_a_neuron_takes_a_product_of_numbers():
+    """Saturated and not, past the range of floats by some 10**5 decades, at any lag."""
+    net = fastrnn.RNN(1.0, np.array([1e-300, 0.7, -30.0, 1e300]), 0.1)
+    x = np.random.default_rng(1).standard_normal((2, 3000))
+    lags = np.array([2999, 0, 1, 17, 3000, 17])
+    found = fastrnn.jacobian_norms(net, x, lags, lengths=[3000, 2999])
+    states = fastrnn.forward(net, x, lengths=[3000, 2999])
+    for k, i in np.ndindex(4, 2):
+        length = 3000 - i
+        with mp.workdps(40):
+            logs, rounding = [mp.mpf(0)], [0.0]
+            for t in range(length - 1, -1, -1):
+                before = mp.mpf(float(states[k, i, t - 1])) if t else mp.mpf(0)
+                z = mp.mpf(float(x[i, t])) + mp.mpf(float(net.w2[k])) * before + mp.mpf(0.1)
+                # log sech(z)**2, that no digits are lost to.
+                slope = 2 * mp.log(2) - 2 * abs(z) - 2 * mp.log1p(mp.exp(-2 * abs(z)))
+                logs.append(logs[-1] + mp.log(abs(mp.mpf(float(net.w2[k])))) + slope)
+                rounding.append(rounding[-1] + float(1 + 2 * abs(z)))
+        for n, lag in enumerate(lags):
+            if lag > length:
+                assert np.isnan(found.largest.mantissa[k, i, n])
+                continue
+            error = abs(float(mp.mpf(float(found.largest.log()[k, i, n])) - logs[lag]))
+            assert error <= EPS * (tolerances.C * rounding[lag] + 4 * abs(float(logs[lag])))
+
+
 def test_products_far_beyond_the_range_of_floats():
     w2 = np.diag([1e200, 3.0, 1e-200])
     net = fastrnn.RNN(np.zeros((3, 1)), w2, activation="identity")
     found = fastrnn.jacobian_norms(net, np.zeros(1000), [1000])
     assert found.largest.log10() == pytest.approx([200_000], rel=1e-14)
     assert found.frobenius.log10() == pytest.approx([200_000], rel=1e-14)
-    # Condition number 1e400: W2 is singular to working precision.
-    assert found.smallest.sign == 0
+    assert found.smallest.log10() == pytest.approx([-200_000], rel=1e-14)
     net = fastrnn.RNN(np.zeros((2, 1)), np.diag([1e5, 1e-5]), activation="identity")
     found = fastrnn.jacobian_norms(net, np.zeros(1000), [1000])
     assert found.smallest.log10() == pytest.approx([-5000], rel=1e-14)
@@ -83,6 +110,18 @@ def test_a_dead_unit_makes_the_smallest_0():
     found = fastrnn.jacobian_norms(net, np.ones(4), [0, 1, 4])
     assert found.smallest.to_float().tolist() == [1, 0, 0]
     assert found.largest.to_float().tolist() == [1, 1, 1]
+
+
+def test_nan_stays_nan_where_a_unit_is_dead():
+    net = fastrnn.RNN([[1.0], [-1.0]], np.eye(2), activation="relu")
+    x = np.array([[1.0, np.nan, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    found = fastrnn.jacobian_norms(net, x, [1, 4], h0=np.full((2, 2), 0.5))
+    alone = fastrnn.jacobian_norms(net, x[:1], [1, 4], h0=np.full((1, 2), 0.5))
+    for name in ("largest", "smallest", "frobenius"):
+        ours = getattr(found, name)
+        assert np.isnan(ours.mantissa).tolist() == [[True, True], [False, False]]
+        assert getattr(alone, name).mantissa.tobytes() == ours.mantissa[:1].tobytes()
+    assert found.smallest.sign[1].tolist() == [0, 0]
 
 
 def test_wide_layers_have_the_frobenius_norm_alone():
@@ -118,7 +157,9 @@ def test_default_lags_reach_back_to_the_beginning():
 
 WRONG = [
     ([[1]], ValueError, r"lags must have shape \(L,\), got \(1, 1\)"),
+    ([1, [2]], ValueError, r"lags must have shape \(L,\), got a ragged array"),
     ([0.5], TypeError, "lags must be integers, got float64"),
+    ([True], TypeError, "lags must be integers, got bool"),
     ([0, 10], ValueError, "lags must be from 0 to T = 9, got 10"),
     ([-1], ValueError, "lags must be from 0 to T = 9, got -1"),
 ]

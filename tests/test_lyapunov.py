@@ -1,6 +1,9 @@
 """Lyapunov exponents against mpmath, eigenvalues, determinants and plain QR."""
 
 import math
+import re
+from fractions import Fraction
+from operator import mul
 
 import mpmath as mp
 import numpy as np
@@ -9,7 +12,8 @@ import pytest
 import fastrnn
 from benchmarks.exact import DIGITS, derivative
 from fastrnn import growth, lanes
-from fastrnn.exponents import directions
+from fastrnn.diagnosis import lag_text
+from fastrnn.exponents import directions, error_text
 from fastrnn.sequences import sequences
 from tests import cases, tolerances
 
@@ -207,6 +211,228 @@ def test_a_derivative_of_0_is_exactly_minus_infinity():
     assert found.exponents[1] == -math.inf
 
 
+def linear_layer(w2, steps=400, **options):
+    net = fastrnn.RNN(np.zeros((len(w2), 1)), w2, activation="identity")
+    return fastrnn.lyapunov(net, np.zeros(steps), k=len(w2), transient=100, **options)
+
+
+def low_rank(hidden, rank):
+    rng = np.random.default_rng(hidden)
+    return rng.standard_normal((hidden, rank)) @ rng.standard_normal((rank, hidden)) / hidden
+
+
+SINGULAR = {
+    "rank 1": ([[0.25, 0.5], [0.5, 1.0]], 1),
+    "rank 2 of 9": (low_rank(9, 2), 2),
+    "rank 3 of 20": (low_rank(20, 3), 3),
+    "an empty row": ([[0.5, 1.0, 2.0], [0.0, 0.0, 0.0], [1.0, 0.25, 1.0]], 2),
+    "an empty column": ([[0.5, 0.0, 2.0], [0.75, 0.0, 0.0], [1.0, 0.0, 1.0]], 2),
+    "graded": (np.diag([1.0, 1e-200, 1e200]) @ [[1, 2, 3], [1, 2, 3], [1, 1, 1]], 2),
+    "nilpotent": ([[1.0, -1.0], [1.0, -1.0]], 0),
+}
+
+
+@pytest.mark.parametrize(("w2", "rank"), SINGULAR.values(), ids=SINGULAR.keys())
+def test_what_a_singular_w2_forgets_has_no_exponent_of_rounding_noise(w2, rank):
+    w2 = np.array(w2)
+    found = linear_layer(w2)
+    gone = np.isneginf(found.exponents)
+    assert gone.tolist() == [n >= rank for n in range(len(w2))]
+    assert found.converged[gone].all()
+    assert (found.stderr[gone] == 0).all()
+    net = fastrnn.RNN(np.zeros((len(w2), 1)), w2, activation="identity")
+    assert fastrnn.jacobian_norms(net, np.zeros(9), [1, 9]).smallest.sign.tolist() == [0, 0]
+    plain = fastrnn.reference.lyapunov(net, np.zeros(400), k=len(w2), transient=100)
+    if abs(w2).max() < 1e100:
+        assert np.isneginf(plain.exponents).tolist() == gone.tolist()
+
+
+# Triangular: the exponents are the logarithms of the diagonal, however far its entries lie apart.
+GRADED = {
+    "above": [[1e-20, 1.0], [0.0, 1e-30]],
+    "rows": [[1.0, 1.0], [0.0, 1e-20]],
+    "below": [[1e-20, 0.0], [0.5, 1.0]],
+    "three": [[1.0, 0.5, 2.0], [0.0, 1e-26, 1e-27], [0.0, 0.0, 1e-52]],
+    "far": [[1e200, 1.0, 1.0], [0.0, 3.0, 1.0], [0.0, 0.0, 1e-200]],
+    "diagonal": np.diag([3.0, 1e300, 1e-300, 1e-20]),
+}
+
+
+@pytest.mark.parametrize("w2", GRADED.values(), ids=GRADED.keys())
+def test_small_exponents_that_the_weights_determine_are_no_rounding(w2):
+    truth = np.sort(np.log(np.diagonal(w2)))[::-1]
+    assert linear_layer(np.array(w2)).exponents == pytest.approx(truth, rel=1e-13, abs=1e-13)
+
+
+def exact_exponents(net, x, k, digits):
+    """QR of each step by Gram and Schmidt, in so many digits, along the computed states."""
+    h = np.concatenate([np.zeros((1, net.hidden_size)), fastrnn.forward(net, x[None])[0][:-1]])
+    with mp.workdps(digits):
+        w1, w2, b = (mp.matrix(np.atleast_1d(w).tolist()) for w in (net.w1, net.w2, net.b))
+        q = mp.matrix(directions(net.hidden_size)[:k].T.tolist())
+        total, rounding = [mp.mpf(0)] * k, 0.0
+        for x_t, before in zip(x, h, strict=True):
+            z = w1 * mp.matrix(x_t.tolist()) + w2 * mp.matrix(before.tolist()) + b
+            q = mp.diag([derivative(net.activation, value) for value in z]) * (w2 * q)
+            for j in range(k):
+                for i in range(j):
+                    q[:, j] -= mp.fdot(q[:, i], q[:, j]) * q[:, i]
+                size = mp.norm(q[:, j])
+                total[j] += mp.log(size)
+                q[:, j] /= size
+            rounding += float(1 + 2 * max(abs(value) for value in z))
+        return np.array([float(value / len(x)) for value in total]), rounding / len(x)
+
+
+@pytest.mark.parametrize("gain", [1.0, 10.0, 30.0, 60.0])
+def test_exponents_of_saturated_units_have_all_their_digits(gain):
+    """From -0.4 to -100: what one step keeps of three directions, up to 60 decades apart."""
+    rng = np.random.default_rng(1)
+    net = fastrnn.RNN(
+        rng.standard_normal((5, 2)), gain * rng.standard_normal((5, 5)), 0.1 * np.ones(5)
+    )
+    x = rng.standard_normal((40, 2))
+    truth, rounding = exact_exponents(net, x, 3, 400)
+    bound = EPS * (tolerances.C * rounding + 25 * np.linalg.cond(net.w2))
+    for verb in (fastrnn.lyapunov, fastrnn.reference.lyapunov):
+        assert (abs(verb(net, x[None], k=3).exponents[0] - truth) <= bound).all()
+    assert truth[2] < -40 or gain < 30
+
+
+def exact_relu_states(net, x):
+    """States in whole numbers and fractions, of any magnitude."""
+    w1, w2 = (
+        [[Fraction(float(v)) for v in row] for row in np.atleast_2d(w)] for w in (net.w1, net.w2)
+    )
+    b = [Fraction(float(v)) for v in np.broadcast_to(net.b, net.hidden_size)]
+    h, states = [Fraction(0)] * net.hidden_size, []
+    for x_t in np.reshape(x, (len(x), -1)):
+        inputs = [Fraction(float(v)) for v in x_t]
+        z = [sum(map(mul, w1[i], inputs)) + sum(map(mul, w2[i], h)) + b[i] for i in range(len(h))]
+        h = [max(value, Fraction(0)) for value in z]
+        states.append(h)
+    return states
+
+
+FAR_LAYERS = {
+    "growing": ([[3.0, -1.0], [1.0, 1.0]], [[1.0], [1.0]], 1.0),
+    "turning off": ([[2.0, 0.0], [1.0, -4.0]], [[1.0], [-1.0]], 1.0),
+    "negative inputs": ([[2.5, -1.0], [-1.0, 1.5]], [[1.0], [0.5]], -1.0),
+    "far apart": ([[4.0, 0.0], [0.0, 0.5]], [[1.0], [1e-3]], 1.0),
+}
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [("float32", 200), ("float64", 1030)])
+@pytest.mark.parametrize(("w2", "w1", "sign"), FAR_LAYERS.values(), ids=FAR_LAYERS.keys())
+def test_relu_layers_whose_states_leave_floats(w2, w1, sign, dtype, steps):
+    net = fastrnn.RNN(np.array(w1, dtype), np.array(w2, dtype), activation="relu")
+    x = np.where(np.arange(steps) < 3, 1.0, sign).astype(dtype)
+    alive = np.array([[value > 0 for value in state] for state in exact_relu_states(net, x)])
+    found = fastrnn.lyapunov(net, x, k=2)
+    q, total = directions(2).T, np.zeros(2)
+    for slopes in alive:
+        q, r = np.linalg.qr(slopes[:, None] * (np.array(w2) @ q))
+        with np.errstate(divide="ignore"):
+            total += np.log(abs(np.diagonal(r)))
+    assert found.exponents == pytest.approx(total / steps, rel=1e-12)
+    diagnosis = fastrnn.diagnose(net, x)
+    assert diagnosis.saturated == pytest.approx((~alive).mean(), abs=1e-15)
+    assert "nan" not in diagnosis.summary()
+    norms = fastrnn.jacobian_norms(net, x, [1, steps])
+    with mp.workdps(30):
+        product = mp.eye(2)
+        for slopes in alive[::-1]:
+            product = product * mp.diag([int(s) for s in slopes]) * mp.matrix(w2)
+        truth = mp.svd_r(product, compute_uv=False)[0]
+        assert norms.largest.log()[1] == pytest.approx(float(mp.log(truth)), rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+def test_the_slope_of_the_identity_is_1_beyond_floats(dtype):
+    """Whatever inputs and states are there, and of whatever signs."""
+    x = np.where(np.arange(3000) % 7 == 0, -1, 1) * np.finfo(dtype).max
+    w2 = np.array([[2.0, -1.0], [1.0, 3.0]], dtype)
+    net = fastrnn.RNN(np.array([[1.5], [-1.5]], dtype), w2, activation="identity")
+    found = fastrnn.lyapunov(net, x.astype(dtype), k=2)
+    assert found.exponents.sum() == pytest.approx(math.log(7), rel=1e-13)
+    bank = fastrnn.RNN(
+        np.full(3, 1.5, dtype), np.array([-3.0, 0.5, 1.0], dtype), activation="identity"
+    )
+    found = fastrnn.lyapunov(bank, x.astype(dtype))
+    assert found.exponents[:, 0] == pytest.approx([math.log(3), math.log(0.5), 0], rel=1e-13)
+    assert fastrnn.diagnose(bank, x.astype(dtype)).regime.tolist() == [
+        "exploding", "vanishing", "balanced",
+    ]  # fmt: skip
+
+
+def test_the_exponent_of_a_growing_relu_layer():
+    """The double eigenvalue 2 of the issue's layer: log 2 and what its Jordan block adds."""
+    net = fastrnn.RNN(np.ones((2, 1)), [[3.0, -1.0], [1.0, 1.0]], activation="relu")
+    found = fastrnn.lyapunov(net, np.ones(1030), k=2)
+    assert found.exponents.sum() == pytest.approx(math.log(4), rel=1e-13)
+    assert math.log(2) < found.exponents[0] < math.log(2) + math.log(1030) / 1030
+
+
+@pytest.mark.parametrize("dtype", cases.DTYPES)
+@pytest.mark.parametrize("w2", [0.999, 1.0, 1.0625, 3.0, -0.5, -3.0])
+def test_relu_neurons_whose_inputs_leave_floats(w2, dtype):
+    """They come back from there, too."""
+    largest = float(np.finfo(dtype).max)
+    x = np.full(300, -0.011 * largest, dtype)
+    x[:2] = 0.9 * largest
+    net = fastrnn.RNN(np.ones((), dtype), np.array(w2, dtype), activation="relu")
+    alive = np.array([state[0] > 0 for state in exact_relu_states(net, x)])
+    found = fastrnn.lyapunov(net, x, local=1)
+    assert np.isfinite(found.local[:, 0]).tolist() == alive.tolist()
+    whole = fastrnn.lyapunov(net, x)
+    assert np.isneginf(whole.exponents[0]) == (not alive.all())
+    assert fastrnn.diagnose(net, x).saturated == pytest.approx((~alive).mean(), abs=1e-15)
+    sign = fastrnn.jacobian_norms(net, x, [300]).largest.sign[0]
+    assert sign == alive.all()
+
+
+def test_one_sequence_shorter_than_a_window_does_not_end_the_others():
+    rng = np.random.default_rng(8)
+    for net in (cases.neuron(), cases.layer(3)):
+        short = fastrnn.lyapunov(net, rng.standard_normal(50), local=100)
+        assert short.exponents == pytest.approx(short.local[0], rel=1e-13)
+        assert np.isnan(short.stderr).all()
+        assert not short.converged.any()
+        x = rng.standard_normal((2, 2000))
+        for options in (
+            {"lengths": [2000, 40], "local": 50},
+            {"lengths": [2000, 3], "stderr": 0.1},
+        ):
+            found = fastrnn.lyapunov(net, x, **options)
+            for i, length in enumerate(options["lengths"]):
+                own = fastrnn.lyapunov(net, x[i, : int(found.steps[i])])
+                assert found.exponents[i] == pytest.approx(own.exponents, rel=1e-12)
+                assert found.steps[i] <= length
+
+
+def test_windows_and_transients_longer_than_any_run():
+    x = np.random.default_rng(9).standard_normal((2, 30))
+    for net in (cases.neuron(), cases.layer(3)):
+        found = fastrnn.lyapunov(net, x, local=10**30)
+        assert found.local.shape == (2, 1, 1)
+        assert found.local[:, 0] == pytest.approx(found.exponents, rel=1e-13)
+        assert fastrnn.lyapunov(net, x, transient=10**30).steps.tolist() == [0, 0]
+
+
+def test_numbers_of_hundreds_of_digits_are_in_scientific_form():
+    net = fastrnn.RNN(1.0, 1e300)
+    x = np.random.default_rng(10).standard_normal(300)
+    text = repr(fastrnn.lyapunov(net, x))
+    assert re.fullmatch(r"Lyapunov\(-1\.\d+e\+300 ± \d\.\de\+\d+(, not converged)?\)", text)
+    assert max(map(len, fastrnn.diagnose(net, x).summary().splitlines())) < 120
+    assert error_text(-1.5e300, 2.5e298) == "-1.5e+300 ± 2.5e+298"
+    assert error_text(123456.7, 12.0) == "123457 ± 12"
+    assert error_text(1e-300, 1e-302) == "1e-300 ± 1.0e-302"
+    assert error_text(0.25, math.nan) == "0.25"
+    assert lag_text(7e300) == "7e+300"
+    assert lag_text(123456.0) == "123456"
+
+
 def test_units_that_hear_a_tiny_weight_only_keep_their_exponent():
     net = fastrnn.RNN(np.zeros((2, 1)), np.diag([1e300, 1e-300]), activation="identity")
     found = fastrnn.lyapunov(net, np.zeros(200), k=2, transient=100)
@@ -307,6 +533,12 @@ WRONG = [
     ({"transient": -1}, ValueError, "transient must be at least 0, got -1"),
     ({"local": 0}, ValueError, "local must be at least 1, got 0"),
     ({"stderr": 0.0}, ValueError, "stderr must be positive, got 0.0"),
+    ({"stderr": math.nan}, ValueError, "stderr must be positive, got nan"),
+    ({"stderr": "small"}, TypeError, "stderr must be a number, got str"),
+    ({"stderr": True}, TypeError, "stderr must be a number, got bool"),
+    ({"stderr": [0.1]}, TypeError, "stderr must be a number, got list"),
+    ({"transient": 1.5}, TypeError, "transient must be an integer, got float"),
+    ({"local": "all"}, TypeError, "local must be an integer, got str"),
     ({"stderr": 0.1, "local": 1}, ValueError, "local must be None where stderr is given"),
     ({"h0": np.zeros(3)}, ValueError, "h0 must have shape"),
 ]

@@ -157,7 +157,7 @@ WRONG = [
     (dict(y=[1.0]), ValueError, r"y must have shape .* = \(1, 2\), got \(1, 1\)"),
     (dict(every=2), ValueError, "every must come with keep 'states'"),
     (dict(every=0, keep="states"), ValueError, "every must be at least 1, got 0"),
-    (dict(tasks=True), TypeError, "tasks must be an integer, got bool"),
+    (dict(tasks=True), TypeError, "tasks must be an integer, got a bool"),
     (dict(tasks=1.5), TypeError, "tasks must be an integer, got float"),
     (dict(dtype="float16"), ValueError, "dtype must be one of float32, float64"),
     (dict(dtype=np.int64), ValueError, "dtype must be one of float32, float64, got 'int64'"),

@@ -88,7 +88,7 @@ def test_the_error_is_that_of_the_farther_past():
     [
         ({"truncate": 0}, ValueError, "truncate must be at least 1, got 0"),
         ({"truncate": 2.0}, TypeError, "truncate must be an integer, got float"),
-        ({"truncate": True}, TypeError, "truncate must be an integer, got bool"),
+        ({"truncate": True}, TypeError, "truncate must be an integer, got a bool"),
         ({"truncate": 2, "scaled": True}, ValueError, "truncate must be None where scaled=True"),
         ({"truncate": 2, "wrt": "x"}, ValueError, "and for wrt 'x' and 'h0'"),
     ],

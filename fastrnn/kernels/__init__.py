@@ -12,5 +12,8 @@ class Activation:
 
 
 ACTIVATIONS = {name: Activation(name) for name in ("tanh", "relu", "sigmoid", "identity")}
+# Times H, what is left of the terms of a sum beside them where it is no more than rounding: W2 is
+# singular to working precision. It may have been rounded once or twice before it came here.
+WORKING_PRECISION = 4 * 2.0**-52
 # Those whose states never leave the range of floats.
 BOUNDED = ("tanh", "sigmoid")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from fastrnn import engine, engine_scaled, streams
+from fastrnn.beyond import Beyond
 from fastrnn.calls import verb
 from fastrnn.diagnosis import Diagnosis, diagnosis
 from fastrnn.growth import largest_exponent
@@ -113,5 +114,6 @@ def diagnose(
     job = sequences(net, x, h0=h0, lengths=lengths, results="KBTH")
     seed = job.output_seed(v)
     states, _ = engine.forward(job, keep=True, workers=workers)
+    Beyond(job, workers).mend(states, 0, job.lengths)
     by_x, _ = engine_scaled.influence(job, seed, workers=workers)
     return diagnosis(job, by_x, states, largest_exponent(job, workers=workers))

@@ -30,7 +30,8 @@ def fixed_points(net: RNN, x: ArrayLike = 0.0) -> FixedPoints:
     Returns
     -------
     FixedPoints
-        ``.h``, ``.multiplier`` and ``.stable``, of shape [K,] (shape of x), 3.
+        ``.h``, ``.multiplier`` and ``.stable``, of shape [K,] (shape of x), 3, and
+        ``.continuum``, of shape [K,] (shape of x).
 
     Raises
     ------
@@ -39,9 +40,12 @@ def fixed_points(net: RNN, x: ArrayLike = 0.0) -> FixedPoints:
 
     Notes
     -----
-    A fixed point is stable where :math:`|W_2 f'(z)| < 1`; at exactly 1 it is called unstable.
-    Where every h is one, as of the identity with W2 = 1 and no input, 0 stands for them. See
-    Strogatz, "Nonlinear dynamics and chaos", section 10.1.
+    A fixed point is stable where :math:`|W_2 f'(z)| < 1`; at exactly 1 it is called unstable. At
+    the kink of relu the side on which deviations go on decides: a state of 0 under no input is
+    unstable from W2 = 1 on. With W2 = 1 and no input every h is a fixed point of the identity, and
+    every h from 0 on one of relu: ``.continuum`` says so, and 0 stands for them. Two roots of tanh
+    or sigmoid that are about to meet and vanish, nearer to that than the rounding of the weights,
+    are one, with the multiplier 1. See Strogatz, "Nonlinear dynamics and chaos", section 10.1.
 
     Examples
     --------
@@ -62,5 +66,6 @@ def fixed_points(net: RNN, x: ArrayLike = 0.0) -> FixedPoints:
         np.asarray(weight, np.float64).reshape(np.shape(weight) + (1,) * inputs.ndim)
         for weight in (net.w1, net.w2, net.b)
     )
-    a, own_w2 = np.broadcast_arrays(w1 * inputs + b, w2)
+    with np.errstate(over="ignore"):
+        a, own_w2 = np.broadcast_arrays(w1 * inputs + b, w2)
     return fixed_points_of(net.activation, a, own_w2)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastrnn import engine
+from fastrnn.beyond import Beyond
 from fastrnn.calls import verb
 from fastrnn.jacobians import JacobianNorms, jacobian_norms_of
 from fastrnn.rnn import RNN
@@ -62,9 +63,10 @@ def jacobian_norms(
     Notes
     -----
     Pascanu, Mikolov and Bengio, ICML 2013, section 2.1: gradients vanish where the largest
-    singular value does, and explode only if it does. All states are stored, and a step takes
-    some H**3 multiplications in NumPy. The relative error of the smallest singular value is some
-    lag * eps times the condition number of W2.
+    singular value does, and explode only if it does. All states are stored. A step of a layer
+    takes some H**3 multiplications in NumPy, that of a neuron one. The relative error of the
+    smallest singular value is some lag * eps times the condition number of W2, its rows and
+    columns brought to one size first.
 
     Examples
     --------
@@ -80,6 +82,7 @@ def jacobian_norms(
     job = sequences(net, x, h0=h0, lengths=lengths, results="KBTH")
     wanted = _lags(lags, job.x.shape[1])
     states, _ = engine.forward(job, keep=True, workers=workers)
+    Beyond(job, workers).mend(states, 0, job.lengths)
     return jacobian_norms_of(job, states, wanted)
 
 
@@ -87,7 +90,10 @@ def _lags(lags: ArrayLike | None, steps: int) -> np.ndarray:
     if lags is None:
         some = np.geomspace(1, max(1, steps), DEFAULT_LAGS - 1).round()
         return np.unique([0, *some[some <= steps]]).astype(np.int64)
-    array = np.asarray(lags)
+    try:
+        array = np.asarray(lags)
+    except ValueError:
+        raise ValueError("lags must have shape (L,), got a ragged array") from None
     if array.ndim != 1:
         raise ValueError(f"lags must have shape (L,), got {array.shape}")
     if array.size and array.dtype.kind not in "iu":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import operator
-from typing import SupportsIndex
+from numbers import Real
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from fastrnn.calls import verb
+from fastrnn.checks import integer
 from fastrnn.exponents import Lyapunov
 from fastrnn.growth import lyapunov_of
 from fastrnn.rnn import RNN
@@ -53,9 +54,9 @@ def lyapunov(
     local : int, optional
         Return local growth too: means over windows of so many steps, 1 for each step's own.
     stderr : float, optional
-        Standard error that is enough. The run is then looked at after 1/64, 1/32, ... 1/2 and
-        all of its steps, and of each sequence the first is kept at which the standard errors of
-        all k exponents are reliable and at most this; ``.steps`` tells how many it took,
+        Standard error that is enough. Each sequence is then looked at after 512, 1024, 2048, ...
+        and all of its steps, and the first look is kept at which the standard errors of all k
+        exponents are reliable and at most this; ``.steps`` holds how many steps it took,
         ``.converged`` whether it was reached. Not together with ``local``.
     workers : int, optional
         Threads; see `set_workers`.
@@ -80,8 +81,13 @@ def lyapunov(
     under- or overflows at any W2. The standard error is that of the means of 32 batches of
     neighbouring steps (batch means: Law and Carson, Operations Research 27 (1979)). It is held
     to be reliable if the two halves of the run agree within six of it (three of their
-    difference), and batches are long enough that neighbours are correlated by less than 0.5. An
-    exponent of -inf is exact: a derivative of 0 forgets everything.
+    difference), and batches are long enough that neighbours are correlated by less than 0.5.
+
+    An exponent of -inf says that a perturbation is forgotten altogether: a derivative is 0, or W2
+    is singular to working precision, so that what is left of a tangent vector once those before
+    it are taken out is no more than rounding. Rows of D W2 that differ by any orders of
+    magnitude are no such case. relu layers may leave the range of floats: their slopes need no
+    more than the signs of the states, which are then found number by number.
 
     Examples
     --------
@@ -101,26 +107,23 @@ def lyapunov(
     """
     job = sequences(net, x, h0=h0, lengths=lengths)
     hidden = net.hidden_size
-    k = _integer("k", k, 1, f"from 1 to the hidden size {hidden}")
+    k = integer("k", k, 1, f"from 1 to the hidden size {hidden}")
     if k > hidden:
         raise ValueError(f"k must be from 1 to the hidden size {hidden}, got {k}")
-    transient = _integer("transient", transient, 0, "at least 0")
+    transient = integer("transient", transient, 0)
     if local is not None:
-        local = _integer("local", local, 1, "at least 1")
+        local = integer("local", local, 1)
         if stderr is not None:
             raise ValueError("local must be None where stderr is given: steps are not known before")
-    if stderr is not None and not stderr > 0:
-        raise ValueError(f"stderr must be positive, got {stderr}")
+    if stderr is not None:
+        stderr = _positive("stderr", stderr)
     return lyapunov_of(job, k=k, transient=transient, local=local, stderr=stderr, workers=workers)
 
 
-def _integer(name: str, value: SupportsIndex, least: int, expected: str) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got a bool")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name} must be {expected}, got {number}")
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if not number > 0:
+        raise ValueError(f"{name} must be positive, got {number}")
     return number

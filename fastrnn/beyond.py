@@ -1,0 +1,109 @@
+"""Beyond the range of floats: signs of the states that relu takes there.
+
+Its slope needs nothing else: f'(z) is that of the state f(z), and of all multiples of it. The signs
+are found number by number, each number with an exponent of its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastrnn.checks import FloatArray
+from fastrnn.engine import FEWER, zeros
+from fastrnn.kernels import ACTIVATIONS, exact
+from fastrnn.sequences import Sequences
+from fastrnn.threads import run
+
+Signs = NDArray[np.float32]
+Pair = tuple[int, int]
+
+
+class Beyond:
+    """Signs of the states of a job's nets and sequences, of those that leave floats."""
+
+    def __init__(self, job: Sequences, workers: int | None) -> None:
+        self.job, self.workers = job, workers
+        self._signs: dict[Pair, Signs] = {}
+        if job.net.is_neuron and job.net.activation == "relu":
+            self._find([(int(k), int(i)) for k, i in np.argwhere(_far_inputs(job))])
+
+    def mend(self, states: FloatArray, start: int, steps: NDArray[np.int64]) -> None:
+        """Put signs in place of states (K, B, T, H) from which slopes would not be right.
+
+        The first of the states is that after step ``start``; ``steps`` (B,) of them count.
+        """
+        if self.job.net.activation != "relu":
+            return
+        if not self.job.net.is_neuron:
+            finite = np.reshape(np.isfinite(states).all(axis=(2, 3)), self.job.size("KB"))
+            self._find([(int(k), int(i)) for k, i in np.argwhere(~finite)])
+        for (k, i), signs in self._signs.items():
+            states[k, i, : steps[i]] = signs[start : start + steps[i]]
+
+    def mend_sums(
+        self,
+        sums: NDArray[np.float64],
+        start: int,
+        steps: NDArray[np.int64],
+        windows: NDArray[np.int64],
+    ) -> None:
+        """Put right sums (K, B, W) of a neuron's log|w2 f'| over windows (B,) of steps (B,).
+
+        The first of them is step ``start``.
+        """
+        for (k, i), signs in self._signs.items():
+            starts = np.arange(0, steps[i], windows[i])
+            if not len(starts):
+                continue
+            least = np.minimum.reduceat(signs[start : start + steps[i], 0], starts)
+            w2 = abs(float(self.job.weights.w2[k, 0, 0]))
+            log = math.log(w2) if w2 else -math.inf
+            counts = np.minimum(windows[i], steps[i] - starts)
+            # A step without a slope ends it all, and so does one that is NaN.
+            dead = np.where(np.isnan(least), np.nan, -np.inf)
+            sums[k, i, : len(starts)] = np.where(least > 0, counts * log, dead)
+
+    def _find(self, pairs: list[Pair]) -> None:
+        """Signs of all states of nets and sequences; NaN of NaN."""
+        job, new = self.job, [pair for pair in pairs if pair not in self._signs]
+        f = ACTIVATIONS[job.net.activation]
+
+        def call(pair: Pair) -> None:
+            net, sequence = (slice(i, i + 1) for i in pair)
+            w1, w2, b, _, _ = (weight[net] for weight in job.weights)
+            shape = (1, 1, *job.size("TH"))
+            states, powers = (zeros("states", shape, d, FEWER) for d in (job.dtype, np.float64))
+            last, last_powers = np.empty_like(states[:, :, 0]), np.empty_like(powers[:, :, 0])
+            exact.forward(
+                f, w1, w2, b, job.x[sequence], job.h0[net, sequence], job.lengths[sequence], True,
+                states, powers, last, last_powers,
+            )  # fmt: skip
+            self._signs[pair] = np.sign(states[0, 0], dtype=np.float32)
+
+        if new and job.x.shape[1]:
+            run(call, new, self.workers)
+
+
+def _far_inputs(job: Sequences) -> NDArray[np.bool_]:
+    """Whether inputs alone may bring a neuron to the end of floats, or back from there (K, B).
+
+    One that its weight brought there is at infinity, with the right slope, and stays there.
+    """
+    where: NDArray[np.bool_] | bool = True
+    if job.is_ragged:
+        where = (np.arange(job.x.shape[1]) < job.lengths[:, None])[..., None]
+    most, least = (
+        np.asarray(reduce(job.x, axis=(1, 2), initial=0.0, where=where), np.float64)
+        for reduce in (np.max, np.min)
+    )
+    w1, b, h0 = (
+        abs(array[..., 0].astype(np.float64))
+        for array in (job.weights.w1[..., 0], job.weights.b, job.h0)
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        inputs = w1[:, None] * np.maximum(most, -least) + b[:, None]
+        reach = np.maximum(job.lengths * inputs, h0)
+        return np.asarray(reach >= np.finfo(job.dtype).max / 4)
