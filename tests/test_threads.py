@@ -3,6 +3,7 @@
 import _thread
 import contextlib
 import dataclasses
+import inspect
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from llvmlite import binding, ir
 
 import fastrnn
+from benchmarks import soak
 from fastrnn import lanes, layers, threads
 from fastrnn.cached import cached_property
 from fastrnn.kernels import arithmetic
@@ -480,3 +482,26 @@ def test_where_numpy_runs_out_of_memory_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(lanes.Lanes, "forward", none_left)
     with pytest.raises(MemoryError, match="^out of memory; use fewer sequences or nets a call$"):
         fastrnn.forward(net, x)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory of a process as Linux says it")
+def test_the_soak_benchmark_calls_every_verb(monkeypatch, capsys):
+    monkeypatch.setattr(soak, "GROWTH", float("inf"))
+    monkeypatch.setattr(soak, "other_library", lambda: lambda: time.sleep(1e-3))
+    assert soak.one_by_one(4) == []
+    assert soak.all_at_once(0.5) == []
+    printed = capsys.readouterr().out
+    for name in fastrnn.__all__:
+        if inspect.isfunction(getattr(fastrnn, name)) and name not in ("dataset", "load_series"):
+            assert f"{name} of" in printed
+
+
+def test_the_soak_benchmark_finds_what_grows_and_what_changes(monkeypatch):
+    held, numbers = [], iter(range(10**9))
+    monkeypatch.setattr(soak, "resident", lambda: 1 << 20 << len(held) // 8)
+    monkeypatch.setattr(soak, "jobs", lambda: {"f": lambda: held.append(1) or float(next(numbers))})
+    monkeypatch.setattr(soak, "other_library", lambda: lambda: time.sleep(1e-3))
+    wrong = soak.one_by_one(64)
+    assert [text.split()[:2] for text in wrong] == [["f", "grows"], ["f", "has"]]
+    monkeypatch.setattr(soak, "resident", lambda: 0)
+    assert set(soak.all_at_once(0.3)) == {"f has other bits beside other threads"}
