@@ -21,6 +21,8 @@ SECONDS, QUICK_SECONDS = 120, 10
 THREADS = 8
 # Bytes of growth that are an allocator's: one arena more. A leaked result of each call is more.
 GROWTH = 4 << 20
+# Samples of memory of which four quarters are made.
+LEAST_SAMPLES = 8
 
 
 def jobs():
@@ -140,7 +142,7 @@ def all_at_once(seconds):
     for thread in workers:
         thread.start()
     until, held = time.monotonic() + seconds, []
-    while time.monotonic() < until:
+    while time.monotonic() < until or len(held) < LEAST_SAMPLES:
         time.sleep(0.05)
         held.append(resident())
     stop.set()
@@ -154,7 +156,7 @@ def all_at_once(seconds):
     )
     # An arena a thread.
     if growth(held) > THREADS * GROWTH:
-        wrong.append(f"memory grows by {growth(held)} bytes in {seconds / 2:g} s")
+        wrong.append(f"memory grows by {growth(held)} bytes in {seconds / 2:.3g} s")
     return wrong
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import functools
 import multiprocessing
@@ -10,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -41,6 +43,8 @@ Part = TypeVar("Part")
 LOOKS = 1 << 20
 # Seconds between looks after that.
 NAP = 2e-4
+# Seconds after which a helper that sleeps looks whether its crew is still there.
+SLEEP = 60.0
 
 _workers: contextvars.ContextVar[int | None] = contextvars.ContextVar("workers", default=None)
 
@@ -218,7 +222,6 @@ class Post:
         self.next_turns = np.zeros(COUNTERS, np.int64)
         self.asleep: set[int] = set()
         self.stopped = False
-        self.dismissed = False
 
 
 class Crew:
@@ -229,8 +232,8 @@ class Crew:
     begins, to it, when the first block is taken: the caller is then in compiled code, and the
     interpreter free.
 
-    Helpers know the post, not the crew: one that an exception out of a signal handler has lost
-    dismisses them.
+    Helpers know the post, and of the crew only whether it is there: one that an exception out of
+    a signal handler has lost has no helpers for long.
     """
 
     def __init__(self) -> None:
@@ -247,25 +250,17 @@ class Crew:
         await_end(turns, 0, turns, 0, 0)
         make_standard()
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
-            self.post.dismissed = True
-            for gate in self.gates:
-                self._open(gate)
-
     def hire(self, helpers: int) -> int:
         """Have so many helpers, or as many as the system lets a process have threads."""
         while len(self.gates) < helpers:
             gate, number = threading.Lock(), len(self.gates)
             gate.acquire()
-            arguments, name = (self.post, number, gate), f"fastrnn-{number}"
-            # Known before it starts: who is lost half-way through this is dismissed all the same.
-            self.gates.append(gate)
             try:
-                threading.Thread(target=_help, args=arguments, name=name, daemon=True).start()
+                # `Thread.start` leaves half a thread where a signal handler breaks it off.
+                _thread.start_new_thread(_help, (weakref.ref(self), self.post, number, gate))
             except RuntimeError:
-                self.gates.pop()
                 return number
+            self.gates.append(gate)
         return helpers
 
     def share(self, job: Job) -> None:
@@ -297,14 +292,14 @@ class Crew:
             gate.release()
 
 
-def _help(post: Post, number: int, gate: threading.Lock) -> None:
+def _help(crew: weakref.ref[Crew], post: Post, number: int, gate: threading.Lock) -> None:
     """What a helper does all its life."""
     # It was given the arithmetic of the thread that has started it.
     make_standard()
     given_up.set(lambda: post.stopped)
     # Of the last job its counters only: the job itself would keep the caller's arrays alive.
     last: NDArray[np.int64] | None = None
-    while not post.dismissed:
+    while crew() is not None:
         turns, job = post.next_turns, post.job
         if job is not None and job.turns is not last and number < job.helpers:
             job.help()
@@ -313,8 +308,8 @@ def _help(post: Post, number: int, gate: threading.Lock) -> None:
         del job
         if not await_first(turns, LOOKS):
             post.asleep.add(number)
-            if post.next_turns is turns and not post.dismissed:
-                gate.acquire()
+            if post.next_turns is turns:
+                gate.acquire(timeout=SLEEP)
             post.asleep.discard(number)
 
 

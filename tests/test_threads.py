@@ -1,7 +1,9 @@
 """Nothing breaks a call: signals, forks, few threads, and the caller's floating-point mode."""
 
+import _thread
 import contextlib
 import dataclasses
+import inspect
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 from llvmlite import binding, ir
 
 import fastrnn
+from benchmarks import soak
 from fastrnn import lanes, layers, threads
 from fastrnn.cached import cached_property
 from fastrnn.kernels import arithmetic
@@ -49,16 +52,16 @@ def run_child(program, *arguments, **environment):
 # Alarms or Ctrl-C at random moments, often several in a row. What a call has written when it ends
 # stays as it is, memory that is freed is not written to, and the next whole call is right.
 BROKEN_OFF = """
-import os, random, signal, sys, threading, time
+import _thread, os, random, signal, sys, threading, time
 import numpy as np
 import fastrnn
-from fastrnn import lanes, layers
+from fastrnn import lanes, layers, threads
 
 kind, how, wanted = sys.argv[1], sys.argv[2], int(sys.argv[3])
 seed = random.randrange(1 << 32)
 print("seed", seed)
 rng = random.Random(seed)
-lanes.LANE_STEPS, layers.CALL_WORK = 20_000, 20_000
+lanes.LANE_STEPS, layers.CALL_WORK, threads.SLEEP = 20_000, 20_000, 0.5
 x = np.random.default_rng(0).standard_normal((192, 3000 if kind == "neuron" else 300))
 net = fastrnn.RNN(1.0, 0.9) if kind == "neuron" else fastrnn.RNN(np.ones((8, 1)), 0.1 * np.eye(8))
 y = fastrnn.forward(net, x, workers=2)
@@ -126,15 +129,10 @@ time.sleep(0.1)
 assert fastrnn.forward(net, x, workers=2).tobytes() == y.tobytes()
 again = fastrnn.loss_and_grad(net, x, y + 1, workers=2)[1].w2
 assert again.tobytes() == grad.tobytes()
-
-def alive():
-    # A thread whose start was broken off before it began stays on Python's list for ever.
-    return [thread for thread in threading.enumerate() if thread.is_alive()]
-
 until = time.monotonic() + 30
-while len(alive()) > 2 and time.monotonic() < until:
+while _thread._count() > 1 and time.monotonic() < until:
     time.sleep(0.01)
-assert len(alive()) <= 2, alive()
+assert _thread._count() <= 1, "helpers that nobody knows"
 """
 
 
@@ -301,21 +299,22 @@ def test_where_threads_are_limited_fewer_are_used(possible, monkeypatch):
     expected = fastrnn.forward(net, x).tobytes()
     monkeypatch.setattr(lanes, "LANE_STEPS", 500)
     monkeypatch.setattr(threads, "_crews", [])
-    start, left = threading.Thread.start, [possible]
+    start, left = _thread.start_new_thread, [possible]
 
-    def limited(self):
+    def limited(*arguments):
         if not left[0]:
             raise RuntimeError("can't start new thread")
         left[0] -= 1
-        start(self)
+        start(*arguments)
 
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(threads._thread, "start_new_thread", limited)
     for _ in range(3):
         assert fastrnn.forward(net, x, workers=4).tobytes() == expected
     assert len(threads._crews[0].gates) == possible
 
 
-def test_helpers_of_a_crew_that_nobody_knows_any_more_go():
+def test_helpers_of_a_crew_that_nobody_knows_any_more_go(monkeypatch):
+    monkeypatch.setattr(threads, "SLEEP", 0.05)
     crew = threads.Crew()
     post = weakref.ref(crew.post)
     assert crew.hire(3) == 3
@@ -437,7 +436,7 @@ def test_results_do_not_depend_on_the_callers_floating_point_mode(verb, kind, dt
 
 @pytest.mark.skipif(not arithmetic.is_x86(binding.get_process_triple()), reason="bits of x86's")
 def test_the_modes_of_these_tests_change_what_numpy_computes():
-    numbers = np.array([1e-310, 1.0]), np.array([0.3, 3.0])
+    numbers = np.array([1e-310, 1.0, 1.0]), np.array([0.3, 3.0, 10.0])
     expected = numbers[0] / numbers[1]
     for register in MODES.values():
         with mode(register):
@@ -483,3 +482,26 @@ def test_where_numpy_runs_out_of_memory_the_error_says_what_to_do(monkeypatch):
     monkeypatch.setattr(lanes.Lanes, "forward", none_left)
     with pytest.raises(MemoryError, match="^out of memory; use fewer sequences or nets a call$"):
         fastrnn.forward(net, x)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory of a process as Linux says it")
+def test_the_soak_benchmark_calls_every_verb(monkeypatch, capsys):
+    monkeypatch.setattr(soak, "GROWTH", float("inf"))
+    monkeypatch.setattr(soak, "other_library", lambda: lambda: time.sleep(1e-3))
+    assert soak.one_by_one(4) == []
+    assert soak.all_at_once(0.5) == []
+    printed = capsys.readouterr().out
+    for name in fastrnn.__all__:
+        if inspect.isfunction(getattr(fastrnn, name)) and name not in ("dataset", "load_series"):
+            assert f"{name} of" in printed
+
+
+def test_the_soak_benchmark_finds_what_grows_and_what_changes(monkeypatch):
+    held, numbers = [], iter(range(10**9))
+    monkeypatch.setattr(soak, "resident", lambda: 1 << 20 << len(held) // 8)
+    monkeypatch.setattr(soak, "jobs", lambda: {"f": lambda: held.append(1) or float(next(numbers))})
+    monkeypatch.setattr(soak, "other_library", lambda: lambda: time.sleep(1e-3))
+    wrong = soak.one_by_one(64)
+    assert [text.split()[:2] for text in wrong] == [["f", "grows"], ["f", "has"]]
+    monkeypatch.setattr(soak, "resident", lambda: 0)
+    assert set(soak.all_at_once(0.3)) == {"f has other bits beside other threads"}

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels.jit import kernel
+from fastrnn.kernels.jit import brief
 
 # Control bits of x86's MXCSR, and the standard: to nearest, no traps, with subnormal numbers. The
 # rest of the register are flags of what happened.
@@ -91,7 +91,7 @@ def _standard(typingctx):
     return types.UniTuple(types.int64, 2)(), generate
 
 
-@kernel
+@brief
 def make_standard():
     """Standard arithmetic in this thread; its register before, or WAS_STANDARD."""
     control, standard = _standard()
@@ -102,7 +102,7 @@ def make_standard():
     return before
 
 
-@kernel
+@brief
 def restore(register):
     """The arithmetic that `make_standard` found."""
     _write(register)

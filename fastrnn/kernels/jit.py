@@ -64,6 +64,13 @@ def kernel(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def brief(function: Callable[..., Any]) -> Any:
+    """Compile what takes nanoseconds: letting go of the interpreter would take longer."""
+    dispatcher = _compiled(function, nogil=False, _nrt=True)
+    dispatcher._cache = KernelCache(function)
+    return dispatcher
+
+
 def bare(function: Callable[..., Any]) -> Any:
     """Compile what makes no arrays, and counts no references to those it is given.
 
@@ -105,9 +112,9 @@ def apart(typingctx):  # type: ignore[no-untyped-def]
     return types.void(), generate
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+def _compiled(function: Callable[..., Any], nogil: bool = True, **options: Any) -> Any:
     with _jit_enabled():
-        dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        dispatcher = numba.njit(nogil=nogil, error_model="numpy", **options)(function)
     compile_ = dispatcher.compile
 
     # Functions that depend on a type are made only now.

@@ -8,7 +8,7 @@ without asking the interpreter: a thread that wakes up late costs no more than t
 from numba import types
 from numba.extending import intrinsic
 
-from fastrnn.kernels.jit import kernel, part
+from fastrnn.kernels.jit import brief, kernel, part
 
 TAKEN, DONE, READY, AT_WORK = 0, 1, 2, 3
 COUNTERS = 4
@@ -72,13 +72,13 @@ def await_end(counters, blocks, later, helpers, looks):
             break
 
 
-@kernel
+@brief
 def enter(counters):
     """Count one more helper at work."""
     _add(counters, AT_WORK, 1)
 
 
-@kernel
+@brief
 def leave(counters):
     """Count one helper less."""
     _add(counters, AT_WORK, -1)
