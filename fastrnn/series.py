@@ -202,7 +202,8 @@ def _count(number: int, what: str) -> str:
 def _read_npy(path: Path) -> Reading:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError):
+    # The header is parsed as Python, which can fail in as many ways as it can be nested.
+    except Exception:
         raise ValueError(f"{path.name} is not a readable .npy array of numbers") from None
     array = float_array(path.name, array)
     if array.ndim not in (1, 2):

@@ -337,7 +337,7 @@ def test_infinities_and_nan_are_those_of_floats(apply):
     assert np.array_equal(found.to_float(), truth, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", UNARY.keys() - {"a.sort"})
+@pytest.mark.parametrize("name", sorted(UNARY.keys() - {"a.sort"}))
 def test_functions_of_special_numbers_are_those_of_floats(name):
     ours, _, _ = UNARY[name]
     values = np.array([[np.inf, -np.inf, np.nan], [0.0, -0.0, -1.5]], "float32")
