@@ -8,6 +8,8 @@ compiled sources and of the versions that compiled them.
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import functools
 import hashlib
 import logging
@@ -18,7 +20,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -143,22 +144,37 @@ def _undisturbed(compile_: Callable[[Any], Any], signature: Any) -> Any:
     """
     if global_compiler_lock.is_locked():  # a part of what this thread compiles
         return compile_(signature)
-    compiled: Future[Any] = Future()
+    # A plain lock: a handler that raises inside of other means of waiting leaves them locked.
+    outcome: list[tuple[Any, BaseException | None]] = []
+    done = threading.Lock()
+    done.acquire()
 
     def work() -> None:
         try:
-            compiled.set_result(compile_(signature))
+            outcome.append((compile_(signature), None))
         except BaseException as error:
-            compiled.set_exception(error)
+            outcome.append((None, error))
+        finally:
+            done.release()
 
     try:
-        threading.Thread(target=work, name="fastrnn-compiler").start()
+        _thread.start_new_thread(work, ())
     except RuntimeError:  # no thread to be had
         return compile_(signature)
-    while not wait([compiled], GIVEN_UP_SECONDS).done:
+    while not done.acquire(timeout=GIVEN_UP_SECONDS):
         if given_up.get()():
             raise GivenUp
-    return compiled.result()
+    result, error = outcome.pop()
+    if error is not None:
+        raise error
+    return result
+
+
+@atexit.register
+def _finish() -> None:
+    """Wait for a compilation that nobody waits for: it needs the interpreter to end in order."""
+    with global_compiler_lock:
+        pass
 
 
 # A child that is forked while another thread compiles would wait for that thread forever.
