@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fastrnn import exact_walks
 from fastrnn.checks import FloatArray
 from fastrnn.engine import FEWER, zeros
-from fastrnn.kernels import ACTIVATIONS, exact
 from fastrnn.sequences import Sequences
 from fastrnn.threads import run
 
@@ -69,19 +69,12 @@ class Beyond:
     def _find(self, pairs: list[Pair]) -> None:
         """Signs of all states of nets and sequences; NaN of NaN."""
         job, new = self.job, [pair for pair in pairs if pair not in self._signs]
-        f = ACTIVATIONS[job.net.activation]
 
         def call(pair: Pair) -> None:
-            net, sequence = (slice(i, i + 1) for i in pair)
-            w1, w2, b, _, _ = (weight[net] for weight in job.weights)
-            shape = (1, 1, *job.size("TH"))
+            shape = job.size("TH")
             states, powers = (zeros("states", shape, d, FEWER) for d in (job.dtype, np.float64))
-            last, last_powers = np.empty_like(states[:, :, 0]), np.empty_like(powers[:, :, 0])
-            exact.forward(
-                f, w1, w2, b, job.x[sequence], job.h0[net, sequence], job.lengths[sequence], True,
-                states, powers, last, last_powers,
-            )  # fmt: skip
-            self._signs[pair] = np.sign(states[0, 0], dtype=np.float32)
+            exact_walks.forward(job, *pair, (states, powers))
+            self._signs[pair] = np.sign(states, dtype=np.float32)
 
         if new and job.x.shape[1]:
             run(call, new, self.workers)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastrnn import engine, layers_scaled
+from fastrnn import engine, exact_walks, layers_scaled
 from fastrnn.checks import FloatArray
 from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
-from fastrnn.kernels import ACTIVATIONS, exact, neuron, neuron_scaled
+from fastrnn.kernels import neuron, neuron_scaled
 from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.kernels.sums import ordered_total
 from fastrnn.lanes import Carried
@@ -27,7 +27,6 @@ from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
 
-LEAST_TILE = 64
 # Numbers of a piece of a forward walk, of which the largest and the least are found.
 PIECE_NUMBERS = 1 << 20
 # Sequences whose sums are found number by number before they are added.
@@ -53,16 +52,11 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
         return Scaled(states + 0.0), Scaled(last + 0.0)
     powers = zeros("exponents of states", states.shape, np.float64, FEWER)
     last_powers = np.zeros(last.shape)
-    w1, w2, b, _, _ = job.weights
-    f = ACTIVATIONS[job.net.activation]
 
     def call(pair: NDArray[np.int64]) -> None:
-        net, sequence = (slice(i, i + 1) for i in pair)
-        own = [array[net, sequence] if keep else array for array in (states, powers)]
-        exact.forward(
-            f, w1[net], w2[net], b[net], job.x[sequence], job.h0[net, sequence],
-            job.lengths[sequence], keep, *own, last[net, sequence], last_powers[net, sequence],
-        )  # fmt: skip
+        k, i = pair.tolist()
+        into = (states[k, i], powers[k, i]) if keep else None
+        last[k, i], last_powers[k, i] = exact_walks.forward(job, k, i, into)
 
     run(call, list(pairs), workers)
     return Scaled(states + 0.0, powers), Scaled(last + 0.0, last_powers)
@@ -282,22 +276,15 @@ def _pull_exact(
     sums: dict[str, FloatArray],
 ) -> None:
     """The same of any net, number by number, of some nets and sequences; a row of sums for each."""
-    want_sums = len(sums) > 0
-    room = sums if want_sums else _sums(job, 0)
-    rows = [room[name] for name in ("loss", *job.weights._fields)]
-    f = ACTIVATIONS[job.net.activation]
 
     def call(row: int) -> None:
-        k, i = pairs[row]
-        net, sequence, here = slice(k, k + 1), slice(i, i + 1), slice(row, row + 1)
-        own = [array[here][None] for array in rows]
-        dx = [array[net, sequence] if into.want_dx else array for array in into.dx]
-        dh0 = [array[net, sequence] for array in into.dh0]
-        exact.backward(
-            f, *(weight[net] for weight in job.weights), job.x[sequence], job.h0[net, sequence],
-            job.lengths[sequence], tile(job), fused, upstream[net, sequence], dlast[net, sequence],
-            want_sums, *own, *dx, *dh0, into.want_dx,
-        )  # fmt: skip
+        k, i = pairs[row].tolist()
+        names = exact_walks.Gradients._fields
+        own = exact_walks.Gradients(*(sums[name][row] for name in names)) if sums else None
+        dx = (into.dx[0][k, i], into.dx[1][k, i]) if into.want_dx else None
+        into.dh0[0][k, i], into.dh0[1][k, i] = exact_walks.backward(
+            job, k, i, upstream[k, i], dlast[k, i], own, dx, fused=fused
+        )
 
     run(call, list(range(len(pairs))), workers)
 
@@ -313,23 +300,17 @@ def require_memory(
     else:
         own = layers(job, 1)
         least = layers_scaled.least_memory(own, each=each, want_sums=want_sums)
-        least = max(least, own.least_memory(own.held(each), own.stride), _exact_bytes(job))
+        least = max(
+            least, own.least_memory(own.held(each), own.stride), exact_walks.working_memory(job)
+        )
     if memory < least:
         raise BudgetTooSmall(memory, least)
 
 
 def _affordable(job: Sequences, workers: int, memory: int | None) -> int:
     """As many of the workers as a budget allows a layer, at least one."""
-    return workers if memory is None else max(1, min(workers, memory // _exact_bytes(job)))
-
-
-def _exact_bytes(job: Sequences) -> int:
-    """Bytes of working memory of a thread that walks a layer number by number."""
-    hidden, steps = job.net.hidden_size, job.x.shape[1]
-    rows = 2 * tile(job) + steps // tile(job) + 2 + hidden + job.net.input_size
-    return int(rows * hidden * (job.dtype.itemsize + 8) + 64 * hidden)
-
-
-def tile(job: Sequences) -> int:
-    """Steps of a layer recomputed at a time: near sqrt(T), where starts and tile are equal."""
-    return max(LEAST_TILE, math.isqrt(job.x.shape[1]))
+    return (
+        workers
+        if memory is None
+        else max(1, min(workers, memory // exact_walks.working_memory(job)))
+    )

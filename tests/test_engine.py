@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import engine, engine_scaled, lanes, layers, threads
+from fastrnn import engine, exact_walks, lanes, layers, threads
 from tests import cases
 
 
@@ -79,7 +79,7 @@ def test_same_bits_of_a_layers_influence_for_any_tile(monkeypatch):
     x = cases.inputs(net, 3, 300)
     results = set()
     for tile in (32, 64, 1000):
-        monkeypatch.setattr(engine_scaled, "tile", lambda job, tile=tile: tile)
+        monkeypatch.setattr(exact_walks, "tile", lambda job, tile=tile: tile)
         results.add(fastrnn.influence(net, x).mantissa.tobytes())
     assert len(results) == 1
 

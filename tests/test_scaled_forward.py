@@ -6,7 +6,7 @@ import pytest
 
 import fastrnn
 from benchmarks.exact import number
-from fastrnn import engine_scaled
+from fastrnn import engine_scaled, exact_walks
 from fastrnn.sequences import sequences
 from tests import cases
 from tests.cases import ACTIVATIONS
@@ -16,7 +16,7 @@ def _forbid_the_exact_walk(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("walked number by number")
 
-    monkeypatch.setattr(engine_scaled.exact, "forward", refuse)
+    monkeypatch.setattr(exact_walks, "forward", refuse)
 
 
 @pytest.mark.parametrize("dtype", cases.DTYPES)
@@ -46,12 +46,15 @@ def test_only_the_sequence_that_leaves_floats_is_walked_number_by_number(monkeyp
     net = fastrnn.RNN(np.ones(2), np.array([0.5, 4.0]), activation="identity")
     x = np.zeros((3, 600))
     x[0, 0], x[1, -1] = 1, 1
-    walked, walk = [], engine_scaled.exact.forward
-    monkeypatch.setattr(
-        engine_scaled.exact, "forward", lambda *a: (walked.append((a[2].size, len(a[4]))), walk(*a))
-    )
+    walked, walk = [], exact_walks.forward
+
+    def noted(job, k, i, into):
+        walked.append((k, i))
+        return walk(job, k, i, into)
+
+    monkeypatch.setattr(exact_walks, "forward", noted)
     found = fastrnn.forward(net, x, scaled=True)
-    assert walked == [(1, 1)]
+    assert walked == [(1, 0)]
     steps = np.arange(600)
     assert found[1, 0].log10() == pytest.approx(2 * steps * np.log10(2), rel=1e-14)
     np.testing.assert_array_equal(found[0, 0].to_float(), 0.5**steps)

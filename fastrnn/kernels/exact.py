@@ -1,13 +1,13 @@
 """Nets forward and back in numbers of any magnitude, m * 2**e with m in float64 and e beside it.
 
 Scalar neurons are layers of one unit here. States are rounded to the net's own type and have, as
-far as it reaches, the bits of `neuron` and `layer`; what follows from them is in float64.
+far as it reaches, the bits of `neuron` and `layer`; what follows from them is in float64. A call
+walks some steps of one net and one sequence.
 
-Sizes: K nets of a bank, B sequences, T steps, F inputs, H hidden units, O outputs.
+Sizes: T steps, F inputs, H hidden units, O outputs.
 
-    f         activation             w1, w2, b, w3, b3   (K,H,F) (K,H,H) (K,H) (K,O,H) (K,O)
-    x         (B, T, F), any strides                h0   (K, B, H)
-    lengths   (B,): steps of each sequence        tile   steps recomputed at a time
+    f         activation             w1, w2, b, w3, b3   (H,F) (H,H) (H,) (O,H) (O,)
+    x         (T, F), any strides    h, h_powers         (H,): state before the first step
 
 A sum over time is kept in four numbers, those of `neuron_scaled`.
 """
@@ -27,108 +27,75 @@ LEAST_EXPONENT = -1100.0
 
 
 @kernel
-def forward(f, w1, w2, b, x, h0, lengths, keep, states, powers, last, last_powers):
-    """States (K, B, T, H) where ``keep``, and always the last state (K, B, H)."""
-    hidden, number = w2.shape[1], w2.dtype
-    h, z = np.empty(hidden, number), np.empty(hidden, number)
-    h_powers, z_powers, work = np.empty(hidden), np.empty(hidden), np.empty(3, number)
-    for k in range(h0.shape[0]):
-        for i in range(h0.shape[1]):
-            _start(h0[k, i], h, h_powers)
-            for t in range(lengths[i]):
-                _step(f, w1[k], w2[k], b[k], x[i, t], h, h_powers, z, z_powers, work)
-                _activate(f, z, z_powers, h, h_powers)
-                if keep:
-                    states[k, i, t], powers[k, i, t] = h, h_powers
-            last[k, i], last_powers[k, i] = h, h_powers
+def forward(f, w1, w2, b, x, h, h_powers, keep, states, powers):
+    """States (T, H) where ``keep``; h becomes the last one."""
+    hidden, number = w2.shape[0], w2.dtype
+    z, z_powers, work = np.empty(hidden, number), np.empty(hidden), np.empty(3, number)
+    for t in range(x.shape[0]):
+        _step(f, w1, w2, b, x[t], h, h_powers, z, z_powers, work)
+        _activate(f, z, z_powers, h, h_powers)
+        if keep:
+            for unit in range(hidden):
+                states[t, unit], powers[t, unit] = h[unit], h_powers[unit]
 
 
 @kernel
 def backward(
-    f, w1, w2, b, w3, b3, x, h0, lengths, tile, fused, upstream, dlast, want_sums, loss, dw1, dw2,
-    db, dw3, db3, dx, dx_powers, dh0, dh0_powers, want_dx,
+    f, w1, w2, b, w3, b3, x, h, h_powers, fused, upstream, dh, dh_powers, offset, want_sums, loss,
+    dw1, dw2, db, dw3, db3, dx, dx_powers, want_dx,
 ):  # fmt: skip
-    """Pull a gradient of the states back to the weights, h0 (K, B, H) and x (K, B, T, F).
+    """Pull a gradient of the states back to the weights, to x (T, F) and to the state before.
 
-    ``upstream`` (K, B, T, H) is that gradient, ``dlast`` (K, B, H) a further one for the last
-    state. Where ``fused`` it is the target y (K, B, T, O) instead, and what is differentiated is
-    half the sum of the squares of W3 h_t + b3 - y_t (h_t - y_t without a read-out), added to
-    ``loss``. Sums (K, B, ..., SUM) are those of each sequence, left alone unless ``want_sums``.
+    ``upstream`` (T, H) is that gradient, and what is carried a further one of the last state:
+    dh * 2**(dh_powers + offset), the offset in two parts, which becomes that of the state before
+    the first step. Where ``fused`` upstream is the target y (T, O) instead, and what is
+    differentiated is half the sum of the squares of W3 h_t + b3 - y_t (h_t - y_t without a
+    read-out), added to ``loss``. Sums (..., SUM) are left alone unless ``want_sums``.
     """
-    hidden, number = w2.shape[1], w2.dtype
-    tiles = max(1, (x.shape[1] + tile - 1) // tile)
-    starts, start_powers = np.empty((tiles, hidden), number), np.empty((tiles, hidden))
-    before, powers = np.empty((tile + 1, hidden), number), np.empty((tile + 1, hidden))
-    z, z_powers = np.empty((tile, hidden), number), np.empty((tile, hidden))
-    dh, dh_powers, dz, dz_powers = (
-        np.empty(hidden), np.empty(hidden), np.empty(hidden), np.empty(hidden),
-    )  # fmt: skip
-    input_row, input_powers = np.empty(x.shape[2]), np.empty(x.shape[2])
+    steps, hidden, number = x.shape[0], w2.shape[0], w2.dtype
+    before, powers = np.empty((steps + 1, hidden), number), np.empty((steps + 1, hidden))
+    z, z_powers = np.empty((steps, hidden), number), np.empty((steps, hidden))
+    dz, dz_powers = np.empty(hidden), np.empty(hidden)
+    input_row, input_powers = np.empty(x.shape[1]), np.empty(x.shape[1])
     work, total = np.empty(3, number), np.empty(SUM)
-    for k in range(h0.shape[0]):
-        for i in range(h0.shape[1]):
-            length = lengths[i]
-            _start(h0[k, i], before[0], powers[0])
-            for t in range(length):
-                s = t % tile
-                if s == 0:
-                    if t > 0:
-                        before[0], powers[0] = before[tile], powers[tile]
-                    starts[t // tile], start_powers[t // tile] = before[0], powers[0]
-                _step(f, w1[k], w2[k], b[k], x[i, t], before[s], powers[s], z[s], z_powers[s], work)
-                _activate(f, z[s], z_powers[s], before[s + 1], powers[s + 1])
+    for unit in range(hidden):
+        before[0, unit], powers[0, unit] = h[unit], h_powers[unit]
+    for t in range(steps):
+        _step(f, w1, w2, b, x[t], before[t], powers[t], z[t], z_powers[t], work)
+        _activate(f, z[t], z_powers[t], before[t + 1], powers[t + 1])
+    power, rest = offset
+    for t in range(steps - 1, -1, -1):
+        if fused:
+            _add_errors(
+                w3, b3, before[t + 1], powers[t + 1], upstream[t], power + rest, dh, dh_powers,
+                total, loss, dw3, db3,
+            )  # fmt: skip
+        else:
             for unit in range(hidden):
-                dh[unit], dh_powers[unit] = normalise(np.float64(dlast[k, i, unit]))
-            power = rest = 0.0
-            for t in range(length - 1, -1, -1):
-                s = t % tile
-                if s == tile - 1 and t < length - 1:
-                    before[0], powers[0] = starts[t // tile], start_powers[t // tile]
-                    for r in range(tile):
-                        _step(
-                            f, w1[k], w2[k], b[k], x[i, t - s + r], before[r], powers[r], z[r],
-                            z_powers[r], work,
-                        )  # fmt: skip
-                        _activate(f, z[r], z_powers[r], before[r + 1], powers[r + 1])
-                if fused:
-                    _add_errors(
-                        w3[k], b3[k], before[s + 1], powers[s + 1], upstream[k, i, t], power + rest,
-                        dh, dh_powers, total, loss[k, i], dw3[k, i], db3[k, i],
-                    )  # fmt: skip
-                else:
-                    for unit in range(hidden):
-                        up, shift = normalise(np.float64(upstream[k, i, t, unit]))
-                        _add_to(dh, dh_powers, unit, up, shift - (power + rest))
-                for unit in range(hidden):
-                    slope, slope_power = _slope(f, z[s, unit], z_powers[s, unit])
-                    dz[unit], shift = normalise(dh[unit] * slope)
-                    dz_powers[unit] = dh_powers[unit] + (slope_power + shift)
-                power, rest = _add_offset(power, rest, _take_offset(dz, dz_powers))
-                for unit in range(hidden):
-                    # An exact 0 adds nothing, even where an input or a state is infinite.
-                    if want_sums and dz[unit] != 0.0:
-                        at = power + (rest + dz_powers[unit])
-                        for j in range(hidden):
-                            _add(dw2[k, i, unit, j], dz[unit], at + powers[s, j], before[s, j])
-                        for j in range(x.shape[2]):
-                            _add(dw1[k, i, unit, j], dz[unit], at, x[i, t, j])
-                        _add(db[k, i, unit], dz[unit], at)
-                if want_dx:
-                    _pull(w1[k], dz, dz_powers, input_row, input_powers)
-                    for j in range(x.shape[2]):
-                        # A Scaled 0 has no sign.
-                        dx[k, i, t, j] = input_row[j] + 0.0
-                        dx_powers[k, i, t, j] = power + (rest + input_powers[j])
-                _pull(w2[k], dz, dz_powers, dh, dh_powers)
-            for unit in range(hidden):
-                dh0[k, i, unit] = dh[unit]
-                dh0_powers[k, i, unit] = power + (rest + dh_powers[unit])
-
-
-@kernel
-def _start(h0, h, powers):
-    for unit in range(h0.size):
-        h[unit], powers[unit] = normalise(np.float64(h0[unit]))
+                up, shift = normalise(np.float64(upstream[t, unit]))
+                _add_to(dh, dh_powers, unit, up, shift - (power + rest))
+        for unit in range(hidden):
+            slope, slope_power = _slope(f, z[t, unit], z_powers[t, unit])
+            dz[unit], shift = normalise(dh[unit] * slope)
+            dz_powers[unit] = dh_powers[unit] + (slope_power + shift)
+        power, rest = _add_offset(power, rest, _take_offset(dz, dz_powers))
+        for unit in range(hidden):
+            # An exact 0 adds nothing, even where an input or a state is infinite.
+            if want_sums and dz[unit] != 0.0:
+                at = power + (rest + dz_powers[unit])
+                for j in range(hidden):
+                    _add(dw2[unit, j], dz[unit], at + powers[t, j], before[t, j])
+                for j in range(x.shape[1]):
+                    _add(dw1[unit, j], dz[unit], at, x[t, j])
+                _add(db[unit], dz[unit], at)
+        if want_dx:
+            _pull(w1, dz, dz_powers, input_row, input_powers)
+            for j in range(x.shape[1]):
+                # A Scaled 0 has no sign.
+                dx[t, j] = input_row[j] + 0.0
+                dx_powers[t, j] = power + (rest + input_powers[j])
+        _pull(w2, dz, dz_powers, dh, dh_powers)
+    offset[0], offset[1] = power, rest
 
 
 @kernel
