@@ -31,8 +31,7 @@ from fastrnn.exponents import (
     lyapunov_result,
 )
 from fastrnn.folds import halved
-from fastrnn.kernels import ACTIVATIONS, tangents
-from fastrnn.scaled import Scaled
+from fastrnn.kernels import ACTIVATIONS, neuron_growth, tangents
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
 
@@ -158,7 +157,9 @@ def close_windows(
     """Sums (K, B, W, k) of the last windows of sequences (B,) that end within one."""
     left = np.flatnonzero(steps % windows)
     product, power, rest = open_windows[:, :, left]
-    sums[:, left, (steps // windows)[left]] = Scaled(product, power + rest).log()
+    logs = np.empty(product.shape)
+    neuron_growth.logs_of(product.ravel(), (power + rest).ravel(), logs.ravel())
+    sums[:, left, (steps // windows)[left]] = logs
 
 
 def padded(hidden: int) -> int:

@@ -326,7 +326,7 @@ def errors(job: Job) -> list[str]:
         else:
             ours = found[name].astype(np.longdouble)
             largest = np.longdouble(np.finfo(found[name].dtype).max)
-            value = np.where(abs(value) > largest, np.sign(value) * np.inf, value)
+            value = np.where(abs(value) > largest, np.copysign(np.inf, value), value)
             error = error + np.finfo(found[name].dtype).tiny
         with np.errstate(invalid="ignore"):
             bad = ~((abs(ours - value) <= error) | (ours == value))

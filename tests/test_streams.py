@@ -265,9 +265,11 @@ def test_blocks_without_numbers_in_main_memory_are_refused():
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
     x = np.zeros((2, 9))
-    with pytest.raises(TypeError, match=r"x must be an array in main memory .*\.cpu\(\)"):
+    with pytest.raises(
+        TypeError, match=r"x must be an array of numbers in main memory .*\.cpu\(\)"
+    ):
         fastrnn.forward(NETS["neuron"], OnDevice(x), keep="last")
-    with pytest.raises(TypeError, match="y must be an array in main memory"):
+    with pytest.raises(TypeError, match="y must be an array of numbers in main memory"):
         fastrnn.loss_and_grad(NETS["neuron"], Chunked(x), OnDevice(x))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from fastrnn.batch.labels import SEQUENCE, TIME
 from fastrnn.batch.sweep import FLOATS, MOST_TASKS, WEIGHTS
 from fastrnn.batch.tasks import Task, box_shape, count_boxes, cut
 from fastrnn.batch.variables import COMPUTED, KEEP, VARIABLES, Variable
+from fastrnn.cached import cached_property
 from fastrnn.kernels import ACTIVATIONS
 
 FORMAT = 2

@@ -20,7 +20,6 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +43,7 @@ from fastrnn.batch.regular import digest, read_regular
 from fastrnn.batch.sweep import WEIGHTS, Sweep
 from fastrnn.batch.tasks import Task
 from fastrnn.batch.variables import COMPUTED
+from fastrnn.cached import cached_property
 from fastrnn.checks import FloatArray
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import mmap
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
@@ -18,6 +17,7 @@ from fastrnn.batch.extra import sweep_extra
 from fastrnn.batch.place import local_path
 from fastrnn.batch.tasks import Task, box_shape, count_boxes, cut
 from fastrnn.batch.variables import KEEP, VARIABLES, Variable
+from fastrnn.cached import cached_property
 from fastrnn.checks import (
     FloatArray,
     cast,

@@ -250,6 +250,13 @@ def log_of(mantissa, power):
 
 
 @kernel
+def logs_of(mantissas, powers, logs):
+    """The same of arrays (N,): NumPy's logarithms have other last bits."""
+    for i in range(logs.size):
+        logs[i] = log_of(mantissas[i], powers[i])
+
+
+@kernel
 def _walk_back(f, weights, factors, xs, hs, remaining, steps, width, threshold, lags, carried):
     """Look for the horizons from the last of some steps to the first; whether some are missing."""
     block = factors.size // 2

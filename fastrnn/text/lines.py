@@ -6,7 +6,8 @@ import csv
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+
+from fastrnn.cached import cached_property
 
 # Lines that are read at once: some MB.
 BLOCK = 30_000
