@@ -23,6 +23,7 @@ from fastrnn.terminal import (
     draw,
     end,
     heed_stops,
+    leave,
     prepared_series,
     progress_bar,
     series_options,
@@ -196,6 +197,13 @@ def main() -> None:
     # A batch scheduler's polite kill ends as Ctrl-C does, with nothing left half-written.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    try:
+        _main()
+    except SystemExit as ending:
+        leave(ending.code)
+
+
+def _main() -> None:
     try:
         sys.exit(cli(prog_name="fastrnn", standalone_mode=False))
     except click.UsageError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -132,6 +133,16 @@ def heed_stops() -> None:
 def end(message: str, status: int) -> NoReturn:
     """One line on stderr, and an exit status."""
     click.echo(f"fastrnn: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+def leave(status: Any) -> NoReturn:
+    """Exit, and do not wait for a compilation that nobody needs any more."""
+    jit = sys.modules.get("fastrnn.kernels.jit")
+    if jit is not None and jit.is_compiling():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status or 0)
     sys.exit(status)
 
 

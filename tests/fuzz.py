@@ -117,11 +117,6 @@ def _lyapunov(job, options):
     return {name: getattr(found, name) for name in names}
 
 
-def _diagnose(job, options):
-    found = fastrnn.diagnose(job.net, job.x, **options).to_columns()
-    return {name: np.asarray(column) for name, column in found.items()}
-
-
 VERBS: dict[str, Callable[[Job, dict[str, Any]], dict[str, np.ndarray]]] = {
     "forward": _forward,
     "predict": lambda job, options: {"y": fastrnn.predict(job.net, job.x, **options)},

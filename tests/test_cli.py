@@ -427,3 +427,28 @@ def test_progress_bar_on_a_terminal(tmp_path):
     os.close(child)
     assert "W2 values" in shown
     assert "100%" in shown
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGINT to a child here")
+def test_a_stop_waits_for_no_compilation(tmp_path):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.getcwd(),
+        "FASTRNN_CACHE_DIR": str(tmp_path / "k"),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastrnn", "sweep", "sunspots"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    # The first kernels are kept, and others are being compiled: for half a minute.
+    while not list(tmp_path.glob("k/*.bin")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGINT
+    assert errors == "fastrnn: interrupted\n"

@@ -495,7 +495,7 @@ def test_nan_in_one_of_many_sequences_costs_no_second_gradient(kind, monkeypatch
     assert each.w2[others].tobytes() == clean.w2[others].tobytes()
 
 
-def test_a_zero_has_no_sign():
+def test_zeros_of_scaled_results_are_positive():
     """However lanes are arranged: units that are off, saturated and past a sequence's end."""
     for activation, big in (("relu", -1.0), ("sigmoid", 1e300), ("tanh", 1e300)):
         net = fastrnn.RNN(-1.0, -0.5, big, activation=activation)

@@ -91,7 +91,7 @@ def backward(
         if want_dx:
             _pull(w1, dz, dz_powers, input_row, input_powers)
             for j in range(x.shape[1]):
-                # A Scaled 0 has no sign.
+                # Zeros of scaled results are positive.
                 dx[t, j] = input_row[j] + 0.0
                 dx_powers[t, j] = power + (rest + input_powers[j])
         _pull(w2, dz, dz_powers, dh, dh_powers)

@@ -170,6 +170,14 @@ def _undisturbed(compile_: Callable[[Any], Any], signature: Any) -> Any:
     return result
 
 
+def is_compiling() -> bool:
+    """Whether some thread compiles."""
+    free = global_compiler_lock._lock.acquire(blocking=False)
+    if free:
+        global_compiler_lock._lock.release()
+    return not free
+
+
 @atexit.register
 def _finish() -> None:
     """Wait for a compilation that nobody waits for: it needs the interpreter to end in order."""

@@ -168,7 +168,7 @@ def pull(
                 for i in range(inputs):
                     value, shift = normalise(get(row, r * inputs + i))
                     doubtful = doubtful or abs(get(row, r * inputs + i)) < least
-                    # A Scaled 0 has no sign.
+                    # Zeros of scaled results are positive.
                     at_x = rows[r] * mantissas[1] + s * mantissas[2] + i * mantissas[3]
                     put(out, at_x, value + 0.0)
                     to = rows[r] * exponents[1] + s * exponents[2] + i * exponents[3]

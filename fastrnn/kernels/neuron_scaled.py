@@ -267,7 +267,7 @@ def _settle(
                 # What would be rounded to 2 is 1, and twice as much.
                 up_one = abs(dx) >= top
                 rounded = where(up_one, copysign(like(dx, 1.0), dx), dx)
-                # A Scaled 0 has no sign.
+                # Zeros of scaled results are positive.
                 store_row(out, m_place, s, where(dx != 0.0, rounded, 0.0))
                 dx_power = dz_power + (w1_power + where(up_one, shift + 1.0, shift))
                 store_row(power_out, e_place, s, where(dx != 0.0, dx_power, 0.0))
