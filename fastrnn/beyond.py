@@ -1,4 +1,4 @@
-"""Beyond the range of floats: signs of the states that relu takes there.
+"""Beyond the range of floats, at either end: signs of the states that relu takes there.
 
 Its slope needs nothing else: f'(z) is that of the state f(z), and of all multiples of it. The signs
 are found number by number, each number with an exponent of its own.
@@ -7,6 +7,7 @@ are found number by number, each number with an exponent of its own.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from fastrnn import exact_walks
 from fastrnn.checks import FloatArray
 from fastrnn.engine import FEWER, zeros
+from fastrnn.reach import Reach, left_reach
 from fastrnn.sequences import Sequences
 from fastrnn.threads import run
 
@@ -27,19 +29,20 @@ class Beyond:
     def __init__(self, job: Sequences, workers: int | None) -> None:
         self.job, self.workers = job, workers
         self._signs: dict[Pair, Signs] = {}
+        self._reach = Reach(job)
         if job.net.is_neuron and job.net.activation == "relu":
-            self._find([(int(k), int(i)) for k, i in np.argwhere(_far_inputs(job))])
+            self._find(_pairs(_far_inputs(job)))
 
     def mend(self, states: FloatArray, start: int, steps: NDArray[np.int64]) -> None:
         """Put signs in place of states (K, B, T, H) from which slopes would not be right.
 
         The first of the states is that after step ``start``; ``steps`` (B,) of them count.
         """
-        if self.job.net.activation != "relu":
+        count = states.shape[2]
+        if self.job.net.activation != "relu" or count == 0:
             return
-        if not self.job.net.is_neuron:
-            finite = np.reshape(np.isfinite(states).all(axis=(2, 3)), self.job.size("KB"))
-            self._find([(int(k), int(i)) for k, i in np.argwhere(~finite)])
+        self._reach.take(self.job.x[:, start : start + count], steps, states)
+        self._find(_pairs(self._reach.was_left()))
         for (k, i), signs in self._signs.items():
             states[k, i, : steps[i]] = signs[start : start + steps[i]]
 
@@ -52,8 +55,16 @@ class Beyond:
     ) -> None:
         """Put right sums (K, B, W) of a neuron's log|w2 f'| over windows (B,) of steps (B,).
 
-        The first of them is step ``start``.
+        The first of them is step ``start``. A slope of 0 may be that of a state that was too small.
         """
+        if self.job.net.activation != "relu":
+            return
+        dead = np.isneginf(sums).any(axis=2)
+        if dead.any():
+            rows = np.flatnonzero(dead.any(axis=0))
+            left = np.zeros(dead.shape, bool)
+            left[:, rows] = left_reach(_of_sequences(self.job, rows), self.workers)
+            self._find(_pairs(left & dead))
         for (k, i), signs in self._signs.items():
             starts = np.arange(0, steps[i], windows[i])
             if not len(starts):
@@ -78,6 +89,15 @@ class Beyond:
 
         if new and job.x.shape[1]:
             run(call, new, self.workers)
+
+
+def _pairs(lanes: NDArray[np.bool_]) -> list[Pair]:
+    """Nets and sequences that are marked (K, B)."""
+    return [(k, i) for k, i in np.argwhere(lanes).tolist()]
+
+
+def _of_sequences(job: Sequences, rows: NDArray[np.int64]) -> Sequences:
+    return replace(job, x=job.x[rows], h0=job.h0[:, rows], lengths=job.lengths[rows])
 
 
 def _far_inputs(job: Sequences) -> NDArray[np.bool_]:

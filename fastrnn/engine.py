@@ -13,13 +13,13 @@ from fastrnn.kernels import ACTIVATIONS, neuron
 from fastrnn.kernels.sums import ordered_sum
 from fastrnn.lanes import Lanes, in_rows, nets_side_by_side
 from fastrnn.layers import Layers
-from fastrnn.memory import check_memory
+from fastrnn.memory import LESS, check_memory
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers
 
 # Stands for an array that is not wanted; kernels may take its last axis apart.
 EMPTY = (0, 0, 0, 1)
-FEWER = "fewer sequences or nets a call"
+FEWER = LESS
 
 
 def forward(

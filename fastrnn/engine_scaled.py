@@ -7,7 +7,6 @@ by number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,13 +21,11 @@ from fastrnn.kernels.sums import ordered_total
 from fastrnn.lanes import Carried
 from fastrnn.layers_scaled import Total
 from fastrnn.memory import BudgetTooSmall
-from fastrnn.reach import Reach
+from fastrnn.reach import Reach, pieces
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
 
-# Numbers of a piece of a forward walk, of which the largest and the least are found.
-PIECE_NUMBERS = 1 << 20
 # Sequences whose sums are found number by number before they are added.
 EXACT_SUMS = 16
 
@@ -41,7 +38,7 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
     """
     states = zeros("states", job.size("KBTH") if keep else EMPTY, job.dtype, FEWER)
     reach, last = Reach(job), job.h0
-    for start, piece in _pieces(job):
+    for start, piece in pieces(job):
         piece = replace(piece, h0=last)
         into = states[:, :, start : start + piece.x.shape[1]] if keep else None
         found, last = engine.forward(piece, keep=True, workers=workers, states=into)
@@ -60,14 +57,6 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
 
     run(call, list(pairs), workers)
     return Scaled(states + 0.0, powers), Scaled(last + 0.0, last_powers)
-
-
-def _pieces(job: Sequences) -> Iterator[tuple[int, Sequences]]:
-    """A job cut in time, with the first step of each piece: few numbers of each array."""
-    steps = max(1, PIECE_NUMBERS // max(1, math.prod(job.size("KBH")), math.prod(job.size("BF"))))
-    for start in range(0, job.x.shape[1], steps):
-        x = job.x[:, start : start + steps]
-        yield start, replace(job, x=x, lengths=np.clip(job.lengths - start, 0, x.shape[1]))
 
 
 def influence(
@@ -214,7 +203,8 @@ def _pull_neuron(
     if rows is not None:
         outside |= neuron_scaled.digits_lost(rows)
     own = _sums(job, int(outside.sum())) if rows is not None else {}
-    _pull_exact(job, upstream, dlast, into, fused, workers, np.argwhere(outside), own)
+    threads = _affordable(job, count_workers(workers), memory)
+    _pull_exact(job, upstream, dlast, into, fused, threads, np.argwhere(outside), own)
     if rows is None:
         return {}
     for row, name in zip(rows, neuron.SUMS, strict=True):
@@ -295,20 +285,22 @@ def require_memory(
     """A budget is enough for every way that a gradient may be found, in plain floats or not."""
     if memory is None:
         return
-    if job.net.is_neuron:
-        least = lanes(job, 1).least_memory()
-    else:
-        own = layers(job, 1)
-        least = layers_scaled.least_memory(own, each=each, want_sums=want_sums)
-        least = max(
-            least, own.least_memory(own.held(each), own.stride), exact_walks.working_memory(job)
-        )
-    if memory < least:
+    if memory < (least := least_memory(job, each=each, want_sums=want_sums)):
         raise BudgetTooSmall(memory, least)
 
 
+def least_memory(job: Sequences, *, each: bool, want_sums: bool = True) -> int:
+    """The least budget that `require_memory` takes."""
+    least = exact_walks.working_memory(job)
+    if job.net.is_neuron:
+        return max(least, lanes(job, 1).least_memory())
+    own = layers(job, 1)
+    least = max(least, layers_scaled.least_memory(own, each=each, want_sums=want_sums))
+    return max(least, own.least_memory(own.held(each), own.stride))
+
+
 def _affordable(job: Sequences, workers: int, memory: int | None) -> int:
-    """As many of the workers as a budget allows a layer, at least one."""
+    """As many of the workers as a budget allows walks number by number, at least one."""
     return (
         workers
         if memory is None

@@ -1,6 +1,6 @@
 """Walks number by number, each number with an exponent of its own: of one net over one sequence.
 
-They are for what vectors cannot hold, and take a microsecond a number. So they are cut in time:
+They are for what vectors cannot hold, and take some 20 ns a product. So they are cut in time:
 between two calls of the kernels, Ctrl-C is heard.
 """
 
@@ -18,9 +18,11 @@ from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.rnn import Weights
 from fastrnn.sequences import Sequences
 
-# Numbers of the states of a call at least, which takes some milliseconds.
-LEAST_NUMBERS = 1 << 12
-LEAST_TILE = 64
+# Products of a call: some 5 ms at least, and 0.2 s at most.
+LEAST_WORK, MOST_WORK = 1 << 18, 1 << 23
+
+# Steps of a call that is to be no longer for its own sake.
+LONGEST = 1 << 12
 
 Doubles = NDArray[np.float64]
 # Mantissas and exponents.
@@ -39,8 +41,12 @@ class Gradients(NamedTuple):
 
 
 def tile(job: Sequences) -> int:
-    """Steps of a call: no fewer than sqrt(T), where as many states are kept as recomputed."""
-    return max(LEAST_TILE, LEAST_NUMBERS // job.net.hidden_size, math.isqrt(job.x.shape[1]))
+    """Steps of a call: near sqrt(T), where as many states are kept as recomputed."""
+    hidden = job.net.hidden_size
+    products = hidden * (hidden + job.net.input_size)
+    least, most = (max(1, work // products) for work in (LEAST_WORK, MOST_WORK))
+    # A neuron's steps are short, and its states few.
+    return min(max(min(least, LONGEST), math.isqrt(job.x.shape[1])), most)
 
 
 def working_memory(job: Sequences) -> int:

@@ -216,7 +216,9 @@ def _until(job: Sequences, growth: Growth, steps: NDArray[np.int64], wanted: flo
         rest = np.where(settled.all(axis=0), 0, np.clip(steps - done, 0, stop - done))
         sums = np.concatenate([sums, growth.sums(rest, windows)], axis=2)
         so_far = np.minimum(steps, stop)
-        estimate = Estimate.of(sums, so_far, windows)
+        # Of those that are settled, the windows are no longer those of their sums.
+        open_ = np.where(settled.all(axis=0), 0, so_far)
+        estimate = Estimate.of(sums, open_, windows)
         met = estimate.reliable & (estimate.stderr <= wanted)
         estimate = estimate._replace(reliable=met)
         if kept is not None:

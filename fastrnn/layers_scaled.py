@@ -16,7 +16,7 @@ from fastrnn.kernels.powers import LEAST_SHIFT
 from fastrnn.kernels.tables import LOST, POWER, SIZE, TABLE, VALUE, add_table
 from fastrnn.lanes import view
 from fastrnn.layers import MOST_SUMS, Layers, Part
-from fastrnn.memory import check_memory
+from fastrnn.memory import LESS, check_memory
 from fastrnn.threads import run
 
 Doubles = NDArray[np.float64]
@@ -259,7 +259,7 @@ def _tables(own: Layers, rows: tuple[int, ...]) -> Sums:
     tables = []
     for name, size in _padded_sizes(own).items():
         shape = (*rows, TABLE, size)
-        check_memory(f"d{name}", (2, *shape), np.float64, "fewer sequences or nets a call")
+        check_memory(f"d{name}", (2, *shape), np.float64, LESS)
         tables.append(_nothing(np.empty(shape)))
     return Sums(*tables)
 

@@ -42,6 +42,7 @@ class BudgetTooSmall(ValueError):
 
     def __init__(self, memory: int, needed: int) -> None:
         super().__init__(f"memory must be at least {needed} bytes for this job, got {memory}")
+        self.needed = needed
 
 
 def check_memory(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> None:
@@ -80,7 +81,7 @@ def _system_memory() -> float:
 def _within_limits() -> float:
     """Bytes up to the process' own limits (``ulimit -v`` and ``-d``), on Linux."""
     left = math.inf
-    with suppress(ImportError, OSError, ValueError):
+    with suppress(ImportError, OSError, ValueError, IndexError):
         import resource
 
         status = Path("/proc/self/status").read_text()

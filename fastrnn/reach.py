@@ -7,11 +7,19 @@ overflowed may come out of a tanh as 1.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fastrnn import engine
 from fastrnn.checks import FloatArray
 from fastrnn.sequences import Sequences
+
+# Numbers of a piece of a walk, of which the largest and the least are found.
+PIECE_NUMBERS = 1 << 20
 
 Doubles = NDArray[np.float64]
 
@@ -52,6 +60,24 @@ class Reach:
             )
         overflows = ~(sums < np.finfo(self._job.dtype).max / 2).all(axis=2)
         return np.asarray(overflows | ((least < counts) & (self._smallest_h < is_small)))
+
+
+def left_reach(job: Sequences, workers: int | None) -> NDArray[np.bool_]:
+    """Nets and sequences (K, B) of a job for whose states floats may not have been enough."""
+    reach, last = Reach(job), job.h0
+    for _, piece in pieces(job):
+        piece = replace(piece, h0=last)
+        found, last = engine.forward(piece, keep=True, workers=workers)
+        reach.take(piece.x, piece.lengths, found)
+    return reach.was_left()
+
+
+def pieces(job: Sequences) -> Iterator[tuple[int, Sequences]]:
+    """A job cut in time, with the first step of each piece: few numbers of each array."""
+    steps = max(1, PIECE_NUMBERS // max(1, math.prod(job.size("KBH")), math.prod(job.size("BF"))))
+    for start in range(0, job.x.shape[1], steps):
+        x = job.x[:, start : start + steps]
+        yield start, replace(job, x=x, lengths=np.clip(job.lengths - start, 0, x.shape[1]))
 
 
 def _finite_sizes(array: FloatArray) -> Doubles:

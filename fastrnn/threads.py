@@ -277,8 +277,12 @@ class Crew:
             await_end(job.turns, job.blocks, later, job.helpers, LOOKS)
             job.wait()
         except BaseException:
-            post.stopped = True
-            job.stop()
+            # Whatever a second signal breaks off here, the last wait is compiled.
+            try:
+                post.stopped = True
+                job.stop()
+            finally:
+                await_idle(job.turns)
             raise
         finally:
             post.job = None

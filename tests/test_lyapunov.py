@@ -553,3 +553,40 @@ def test_wrong_arguments(options, error, match):
 def test_jobs_fit_what_they_are_made_of():
     job = sequences(cases.layer(9), np.zeros(3))
     assert growth.Growth(job, 2, None).tangents.shape == (1, 1, 2, 16)
+
+
+@pytest.mark.parametrize("length", [1, 31, 36, 63, 64, 100, 512])
+@pytest.mark.parametrize("steps", [513, 520, 1030, 2100])
+def test_short_sequences_in_a_run_that_goes_on(length, steps):
+    x = np.tile(np.sin(np.arange(float(steps))), (2, 1))
+    net = fastrnn.RNN(1.0, 0.9)
+    found = fastrnn.lyapunov(net, x, lengths=[length, steps], stderr=1e-9)
+    for i, count in enumerate((length, steps)):
+        alone = fastrnn.lyapunov(net, x[i, :count], stderr=1e-9)
+        assert found.exponents[i].tobytes() == alone.exponents.tobytes()
+        assert found.stderr[i].tobytes() == alone.stderr.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("local", [None, 500])
+def test_relu_states_too_small_for_floats_keep_their_slopes(dtype, local):
+    x = np.zeros(2000, dtype)
+    x[0] = 1.0
+    net = fastrnn.RNN(1.0, 0.5, activation="relu")
+    found = fastrnn.lyapunov(net, x, local=local)
+    assert found.exponents == pytest.approx(np.log(0.5), rel=1e-12)
+    w2 = np.array([[0.5, 0.1], [0.1, 0.5]])
+    layer = fastrnn.RNN(np.ones((2, 1)), w2, activation="relu")
+    line = fastrnn.RNN(np.ones((2, 1)), w2, activation="identity")
+    ours, truth = (fastrnn.lyapunov(n, x, k=2, local=local) for n in (layer, line))
+    np.testing.assert_allclose(ours.exponents, truth.exponents, rtol=1e-12)
+    norms = fastrnn.jacobian_norms(net, x, lags=[1])
+    assert norms.largest.to_float() == 0.5
+    assert fastrnn.diagnose(net, x).exponent == pytest.approx(np.log(0.5), rel=1e-12)
+
+
+def test_a_unit_that_is_off_stays_off():
+    x = np.zeros(50)
+    x[:20] = 1.0
+    found = fastrnn.lyapunov(fastrnn.RNN(1.0, 0.5, -0.5, activation="relu"), x)
+    assert found.exponents == -np.inf

@@ -6,7 +6,7 @@ import pytest
 
 import fastrnn
 from benchmarks.exact import number
-from fastrnn import engine_scaled, exact_walks
+from fastrnn import exact_walks, reach
 from fastrnn.sequences import sequences
 from tests import cases
 from tests.cases import ACTIVATIONS
@@ -33,7 +33,7 @@ def test_nothing_is_walked_number_by_number_within_the_range_of_floats(
     options = {"lengths": [50, 50, 50, 20]}
     plain = fastrnn.forward(net, x, **options)
     for numbers in (1 << 20, 500, 1):
-        monkeypatch.setattr(engine_scaled, "PIECE_NUMBERS", numbers)
+        monkeypatch.setattr(reach, "PIECE_NUMBERS", numbers)
         found = fastrnn.forward(net, x, scaled=True, **options)
         np.testing.assert_array_equal(found.to_float(), plain)
         last = fastrnn.forward(net, x, keep="last", scaled=True, **options)
@@ -101,7 +101,7 @@ def test_states_do_not_depend_on_how_a_walk_is_cut(monkeypatch, kind):
     x = 1e200 * cases.inputs(net, 3, 700)
     x[0, :50] *= 1e-200
     found = fastrnn.forward(net, x, scaled=True)
-    monkeypatch.setattr(engine_scaled, "PIECE_NUMBERS", 1)
+    monkeypatch.setattr(reach, "PIECE_NUMBERS", 1)
     again = fastrnn.forward(net, x, scaled=True)
     last = fastrnn.forward(net, x, keep="last", scaled=True)
     job = sequences(net, x)

@@ -128,3 +128,19 @@ def test_no_sequences_and_no_steps_have_no_gradient(net, batch_size, steps):
         _, full = fastrnn.loss_and_grad(net, x, y)
         assert getattr(grad, name).shape == getattr(full, name).shape
         assert not getattr(grad, name).any()
+
+
+@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+def test_a_budget_that_an_error_names_is_enough_and_changes_no_bit(net):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((16, 900) if net.is_neuron else (16, 900, 2))
+    y = rng.standard_normal((16, 900) if net.is_neuron else (16, 900, 1))
+    with pytest.raises(ValueError, match="memory must be at least") as error:
+        fastrnn.loss_and_grad(net, x, y, truncate=64, memory=1)
+    least = int(str(error.value).split()[5])
+    assert least < x.nbytes * 12
+    found = []
+    for memory in (least, 2 * least, 5 * least, None):
+        _, grad = fastrnn.loss_and_grad(net, x, y, truncate=64, memory=memory)
+        found.append([getattr(grad, name).tobytes() for name in net.weight_names])
+    assert all(one == found[0] for one in found)

@@ -311,7 +311,8 @@ def cache_folder() -> Path | None:
     """
     try:
         folder = _wanted_folder().resolve()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
         private.check(folder)
         with private.opened(folder) as place:
             place.tidy()

@@ -166,18 +166,22 @@ def _in_floats(
     workers: int | None = None,
     memory: int | None = None,
 ) -> tuple[Any, Gradient]:
-    options: dict[str, Any] = {"workers": workers, "memory": memory}
 
-    def half_squares(job: Sequences, target: FloatArray, each: bool = True) -> Any:
-        own = {"fused": True, "want_dx": "x" in wanted, "per_sequence": each, **options}
-        return mending.backward(job, target, np.zeros_like(job.h0), **own)
+    def half_squares(
+        job: Sequences, target: FloatArray, memory: int | None, each: bool = True
+    ) -> Any:
+        return mending.backward(
+            job, target, np.zeros_like(job.h0), fused=True, want_dx="x" in wanted,
+            per_sequence=each, workers=workers, memory=memory,
+        )  # fmt: skip
 
     if truncate is None or truncate >= job.x.shape[1]:
-        arrays = half_squares(job, target, per_sequence)
+        arrays = half_squares(job, target, memory, per_sequence)
     else:
         arrays = truncated.in_windows(
-            job, target, truncate, half_squares, per_sequence=per_sequence, workers=workers
-        )
+            job, target, truncate, half_squares, per_sequence=per_sequence, workers=workers,
+            memory=memory,
+        )  # fmt: skip
     return _mean(job, arrays, wanted, scale, per_sequence)
 
 
