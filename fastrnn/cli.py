@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,7 @@ def main() -> None:
     # A batch scheduler's polite kill ends as Ctrl-C does, with nothing left half-written.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    warnings.showwarning = _show_warning
     try:
         _main()
     except SystemExit as ending:
@@ -208,11 +210,16 @@ def _main() -> None:
         sys.exit(cli(prog_name="fastrnn", standalone_mode=False))
     except click.UsageError as error:
         where = "fastrnn" if error.ctx is None else error.ctx.command_path
-        end(f"{error.format_message()} Try '{where} --help'.", error.exit_code)
+        end(f"{error.format_message().rstrip('.')}. Try '{where} --help'.", error.exit_code)
     except click.ClickException as error:
         end(error.format_message(), error.exit_code)
     except (ValueError, TypeError, OSError, MemoryError, ModuleNotFoundError) as error:
         end(_reason(error), 2)
+
+
+def _show_warning(message: Warning | str, *where: Any, **also: Any) -> None:
+    """One line, without the place in the source that Python names."""
+    click.echo(f"fastrnn: {message}", err=True)
 
 
 def _require_defaults(names: Iterable[str], otherwise: str) -> None:

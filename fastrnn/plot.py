@@ -218,8 +218,10 @@ def phase_diagram(found: PhaseDiagram, *, ax: Axes | None = None) -> Axes:
     axes = _axes(ax)
     down, across = (_along(name, getattr(found, name)) for name in found.axes)
     ordered = np.ix_(down.order, across.order)
-    decades = np.clip(found.exponent[ordered] / LN_10, -MOST_DECADES, MOST_DECADES)
-    known = abs(decades[~np.isnan(decades)])
+    exponent = found.exponent[ordered]
+    decades = np.clip(exponent / LN_10, -MOST_DECADES, MOST_DECADES)
+    # Units that are off, at -inf, say nothing of how fast the others grow.
+    known = abs(decades[np.isfinite(exponent)])
     limit = float(np.quantile(known, SHOWN_SHARE)) if known.size else 1.0
     limit = limit if limit > LEAST_DECADES else 1.0
     mesh = axes.pcolormesh(

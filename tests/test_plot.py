@@ -165,3 +165,13 @@ def test_what_a_picture_is_not_of():
         plot.unrolled_influence(many)
     with pytest.raises(ValueError, match=r"of a bank of scalar neurons, got RNN\(a scalar neuron"):
         plot.exponent_against_w2(fastrnn.diagnose(fastrnn.RNN(1.0, 0.5), X))
+
+
+def test_units_that_are_off_do_not_hide_how_fast_others_grow():
+    axes = np.linspace(0, 2, 9), np.linspace(-3, 3, 9)
+    x = np.sin(np.arange(60.0))
+    found = fastrnn.phase_diagram(x, w2=axes[0], b=axes[1], activation="relu", refine=2)
+    assert np.isneginf(found.exponent).any()
+    mesh = found.plot().collections[0]
+    finite = found.exponent[np.isfinite(found.exponent)]
+    assert mesh.get_clim()[1] <= max(1.0, abs(finite).max() / np.log(10))

@@ -131,6 +131,19 @@ def test_export_to_other_kinds(kind, library, tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_sweeps_folder_is_written_to_by_its_job_alone(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    sweeps.small(tasks=2, every=1, keep="last").run("out")
+    before = sweeps.content(folder / "out")
+    for arguments in (
+        ["export", "out", "--to", "csv", "--file", "out/zarr.json"],
+        ["sweep", "sunspots", "--w2", "1", "--out", "out", "--force"],
+    ):
+        with pytest.raises((ValueError, OSError), match="out"):
+            cli.main(arguments, standalone_mode=False)
+    assert sweeps.content(folder / "out") == before
+
+
 def test_export_refuses_what_is_not_done_or_damaged(tmp_path):
     from fastrnn.batch.export import export
 
@@ -301,7 +314,7 @@ WRONG = [
     (["export", "gs://bucket/x", "--to", "csv"], "out must be a path in the file system, got"),
     (["verify", "x.npy"], "x.npy holds no sweep"),
     (["export", "nowhere", "--to", "csv"], "nowhere holds no sweep"),
-    (["export", "nowhere", "--to", "xls"], "kind must be one of csv, parquet, netcdf, got 'xls'"),
+    (["export", "nowhere", "--to", "xls"], "'xls' is not one of 'csv', 'parquet', 'netcdf'"),
 ]  # fmt: skip
 
 

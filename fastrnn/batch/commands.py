@@ -120,7 +120,13 @@ def verify(out: Path) -> None:
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "kind", required=True, help="csv, parquet or netcdf.")
+@click.option(
+    "--to",
+    "kind",
+    required=True,
+    type=click.Choice(["csv", "parquet", "netcdf"]),
+    help="Kind of file.",
+)
 @click.option("--file", type=click.Path(path_type=Path), help="Beside OUT by default.")
 @click.option("--partial", is_flag=True, help="Also if the sweep is not done: NaN where missing.")
 def export(out: Path, kind: str, file: Path | None, partial: bool) -> None:

@@ -40,6 +40,8 @@ def export(
     _require_library(choice("kind", kind, tuple(ENDINGS)))
     folder = local_path("out", folder)
     file = folder.with_name(folder.name + ENDINGS[kind]) if file is None else file
+    if file.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"file must be outside of the sweep's own folder {folder}, got {file}")
     with ExitStack() as files:
         # Before all is read and checked: a name may be too long, a folder read-only.
         tables = {
@@ -94,7 +96,10 @@ def _replacing(path: Path) -> Iterator[Path]:
     staged = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
     try:
         with naming(path):
-            staged.touch(exist_ok=False)
+            try:
+                staged.touch(exist_ok=False)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from None
             yield staged
             staged.replace(path)
     finally:

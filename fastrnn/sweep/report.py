@@ -64,6 +64,8 @@ def output_folder(
     """
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file, not a folder")
+    if (folder / "receipts" / "sweep.json").exists():
+        raise FileExistsError(f"{folder} holds the sweep of a job: choose another folder (--out)")
     if not force:
         require_free(folder, origin)
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
