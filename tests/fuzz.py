@@ -226,7 +226,7 @@ def differences(job: Job) -> list[str]:
             if array.dtype.kind == "f" and what in ("some", "alone"):
                 # Of a number below the least normal one, a share is rounded.
                 small = abs(array) < SHARES * np.finfo(array.dtype).tiny
-                array = np.where(small & (array != 0), other[name], array)
+                array = np.where(small & (array != other[name]), other[name], array)
             if not same_bits(array, other[name]):
                 found.append(f"{what}: {name}, {_first(array, other[name])}")
 
