@@ -102,6 +102,7 @@ def sweep(
     _require_defaults(("shard",), "is for a job (SERIES ending in .toml)")
 
     from fastrnn.checks import cast
+    from fastrnn.rnn import RNN
     from fastrnn.sweep.job import parse_w2
     from fastrnn.sweep.report import (
         Origin,
@@ -112,6 +113,7 @@ def sweep(
         write_json,
     )
     from fastrnn.sweep.run import sweep as run_sweep
+    from fastrnn.threads import count_workers
 
     began = time.perf_counter()
     w2 = cast("w2", parse_w2(options["w2"]), np.dtype(options["dtype"]))
@@ -119,10 +121,13 @@ def sweep(
     weights = {name: options[name] for name in ("w1", "b", "activation")}
     out = default_folder("sweep", series) if out is None else out
     origin = Origin.of("sweep", series, found.values)
-    if not quiet:
-        heading = title(series, prepared, weights["activation"], options["normalize"])
-        click.echo(f"{heading}\n{found.words}\n")
+    # What is wrong is the only line that is printed then.
+    RNN(weights["w1"], w2, weights["b"], activation=weights["activation"])
+    count_workers(workers)
     with output_folder(out, FILES, origin, force) as staging:
+        if not quiet:
+            heading = title(series, prepared, weights["activation"], options["normalize"])
+            click.echo(f"{heading}\n{found.words}\n")
         with progress_bar(len(w2), "W2 values", quiet) as advance:
 
             def progress(done: int) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -452,3 +453,16 @@ def test_a_stop_waits_for_no_compilation(tmp_path):
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 128 + signal.SIGINT
     assert errors == "fastrnn: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "options", [["--activation", "rellu"], ["--workers", "0"], ["--w1", "nan"], ["--b", "inf"]]
+)
+def test_what_is_wrong_is_the_only_line(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "fastrnn", "sweep", "sunspots", *options]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert len(found.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

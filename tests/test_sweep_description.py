@@ -226,6 +226,13 @@ def test_toml_says_how_a_text_is_read(tmp_path):
     np.testing.assert_array_equal(np.ravel(sweep.x), [1.5, 3.5])
 
 
+def test_advice_in_a_job_is_for_its_keys(tmp_path):
+    (tmp_path / "x.csv").write_bytes("é\n1\n2\n".encode("latin-1"))
+    path = written(tmp_path, 'x = "x.csv"\nw2 = 0.5')
+    with pytest.raises(ValueError, match="as encoding='latin-1' for western European text$"):
+        fastrnn.Sweep.from_toml(path)
+
+
 WRONG_TOML = [
     ("x = 'sunspots'\n\nw22 = 1.0", "job.toml, line 3: w22 is no key .*; did you mean 'w2'"),
     ("x = 'sunspots'\n[w2]\na = 1", "job.toml, line 2: w2 must be a number, a list, or"),

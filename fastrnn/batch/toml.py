@@ -90,7 +90,9 @@ def _located(name: str, text: str) -> Iterator[None]:
         begins = re.compile(rf"""[ \t\["']*+{key}["' \t]*+[=.\]]""")
         lines = (n for n, line in enumerate(text.split("\n"), 1) if begins.match(line))
         line = f", line {number}" if (number := next(lines, None)) else ""
-        raise type(error)(f"{name}{line}: {error}") from None
+        # What an option says there, as encoding='latin-1', a key says here.
+        text = re.sub(r" \(on the command line [^)]*\)", "", str(error))
+        raise type(error)(f"{name}{line}: {text}") from None
 
 
 def _check(key: str, value: object) -> None:
