@@ -222,6 +222,13 @@ def test_what_was_written_is_read(separator, decimal, newline, tmp_path):
     assert (fastrnn.load_series(path, fill="drop") == found).all()
 
 
+def test_a_mark_of_thousands_beside_decimals_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text("a;b\n1;1.234,5\n2;2.345,5\n")
+    for decimal in (None, ","):
+        with pytest.raises(ValueError, match="'1.234,5'; write thousands without a mark"):
+            fastrnn.load_series(tmp_path / "x.csv", decimal=decimal)
+
+
 def test_thousands_are_no_decimals(tmp_path):
     path = write(tmp_path, "t;v\n1;1,234\n2;2,345\n")
     with pytest.raises(ValueError, match="'1,234' may be 1.234 or 1234: choose decimal=','"):

@@ -108,6 +108,8 @@ def _located(name: str, block: Block, dialect: Dialect) -> ValueError | None:
 
 
 def _hint(cell: str, dialect: Dialect, others: list[str]) -> str:
+    if "," in cell and "." in cell:
+        return "; write thousands without a mark"
     if "," in cell and dialect.decimal == ".":
         return "; decimal=',' reads a decimal comma (on the command line --decimal ,)"
     if " " in cell and dialect.separator == NO_SEPARATOR:
