@@ -268,7 +268,8 @@ def _take(job, arrays, index):
             mantissa = arrays[f"{field_}.mantissa"].take(index, job.batch_axis)
             own = np.where(mantissa == 0, own, own + np.log2(ratio))
         elif not name.endswith("mantissa") and ratio != 1.0:
-            own = own * array.dtype.type(ratio)
+            with np.errstate(over="ignore"):
+                own = own * array.dtype.type(ratio)
         taken[name] = own
     return taken
 
@@ -382,6 +383,8 @@ def _truth(job):
         found = sums | long_doubles.back_propagate(own, walk, upstream, dlast)
         faded = _faded(own, found["x"].size) and not own.net.is_neuron
     if not all(np.isfinite(part).all() for bounded in found.values() for part in bounded):
+        return None
+    if ((found["x"].size > 0) & (found["x"].size < long_doubles.LEAST_SIZE)).any():
         return None
     if faded and not job.options.get("scaled") and job.verb != "influence":
         return None

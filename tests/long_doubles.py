@@ -16,6 +16,8 @@ Long = np.longdouble
 SLOPE_UNITS, STEEPNESS = 4, {"tanh": 2, "sigmoid": 1, "relu": 0, "identity": 0}
 # Bounds are of first order in the unit of rounding: far below 1, what is left out is nothing.
 FIRST_ORDER = 0.05
+# Long doubles end at 1e-4932. Sizes that come near may have been rounded to 0 on the way.
+LEAST_SLOPE, LEAST_SIZE = Long("1e-2000"), Long("1e-4800")
 
 
 class Bounded(NamedTuple):
@@ -67,6 +69,8 @@ def walk(job: Sequences, states: np.ndarray) -> Walk | None:
     if not unit.max(initial=0) * max(1, len(steps)) < FIRST_ORDER:
         return None
     slope = np.where(within, _slope(activation, z), 0)
+    if activation in ("tanh", "sigmoid") and (within & (slope < LEAST_SLOPE)).any():
+        return None
     return Walk(before, x, slope, unit)
 
 
