@@ -19,7 +19,9 @@ from fastrnn.reach import Reach, left_reach
 from fastrnn.sequences import Sequences
 from fastrnn.threads import run
 
-Signs = NDArray[np.float32]
+# Signs of states, a byte each: places in VALUES.
+Signs = NDArray[np.int8]
+VALUES = np.array([0.0, 1.0, np.nan])
 Pair = tuple[int, int]
 
 
@@ -44,7 +46,7 @@ class Beyond:
         self._reach.take(self.job.x[:, start : start + count], steps, states)
         self._find(_pairs(self._reach.was_left()))
         for (k, i), signs in self._signs.items():
-            states[k, i, : steps[i]] = signs[start : start + steps[i]]
+            states[k, i, : steps[i]] = VALUES[signs[start : start + steps[i]]]
 
     def mend_sums(
         self,
@@ -69,7 +71,7 @@ class Beyond:
             starts = np.arange(0, steps[i], windows[i])
             if not len(starts):
                 continue
-            least = np.minimum.reduceat(signs[start : start + steps[i], 0], starts)
+            least = np.minimum.reduceat(VALUES[signs[start : start + steps[i], 0]], starts)
             w2 = abs(float(self.job.weights.w2[k, 0, 0]))
             log = math.log(w2) if w2 else -math.inf
             counts = np.minimum(windows[i], steps[i] - starts)
@@ -85,7 +87,7 @@ class Beyond:
             shape = job.size("TH")
             states, powers = (zeros("states", shape, d, FEWER) for d in (job.dtype, np.float64))
             exact_walks.forward(job, *pair, (states, powers))
-            self._signs[pair] = np.sign(states, dtype=np.float32)
+            self._signs[pair] = np.where(np.isnan(states), 2, states > 0).astype(np.int8)
 
         if new and job.x.shape[1]:
             run(call, new, self.workers)
