@@ -204,7 +204,7 @@ def _pull_neuron(
         outside |= neuron_scaled.digits_lost(rows)
     own = _sums(job, int(outside.sum())) if rows is not None else {}
     threads = _affordable(job, count_workers(workers), memory)
-    _pull_exact(job, upstream, dlast, into, fused, threads, np.argwhere(outside), own)
+    _pull_exact(job, upstream, dlast, into, fused, threads, outside, np.argwhere(outside), own)
     if rows is None:
         return {}
     for row, name in zip(rows, neuron.SUMS, strict=True):
@@ -233,16 +233,16 @@ def _pull_layer(
     want_sums: bool,
 ) -> dict[str, Total]:
     """The same of layers."""
-    totals, outside = layers_scaled.pull(
+    totals, outside, void = layers_scaled.pull(
         layers(job, workers, memory), job.h0, upstream, dlast, into.dx, into.dh0, fused=fused,
         each=each, want_sums=want_sums, want_dx=into.want_dx,
     )  # fmt: skip
-    pairs = np.argwhere(outside)
+    pairs = np.argwhere(void if want_sums else outside)
     threads = _affordable(job, count_workers(workers), memory) if len(pairs) else 1
     for first in range(0, len(pairs), EXACT_SUMS):
         some = pairs[first : first + EXACT_SUMS]
         sums = _sums(job, len(some)) if want_sums else {}
-        _pull_exact(job, upstream, dlast, into, fused, threads, some, sums)
+        _pull_exact(job, upstream, dlast, into, fused, threads, outside, some, sums)
         for name, array in sums.items():
             own = _total(array)
             for row, (k, i) in enumerate(some):
@@ -262,19 +262,23 @@ def _pull_exact(
     into: Results,
     fused: bool,
     workers: int | None,
+    outside: NDArray[np.bool_],
     pairs: NDArray[np.int64],
     sums: dict[str, FloatArray],
 ) -> None:
-    """The same of any net, number by number, of some nets and sequences; a row of sums for each."""
+    """Number by number, the sums of some nets and sequences, a row for each.
+
+    Also the gradients of x and h_0 of those that are ``outside`` (K, B); others have theirs.
+    """
 
     def call(row: int) -> None:
         k, i = pairs[row].tolist()
         names = exact_walks.Gradients._fields
         own = exact_walks.Gradients(*(sums[name][row] for name in names)) if sums else None
-        dx = (into.dx[0][k, i], into.dx[1][k, i]) if into.want_dx else None
-        into.dh0[0][k, i], into.dh0[1][k, i] = exact_walks.backward(
-            job, k, i, upstream[k, i], dlast[k, i], own, dx, fused=fused
-        )
+        dx = (into.dx[0][k, i], into.dx[1][k, i]) if into.want_dx and outside[k, i] else None
+        found = exact_walks.backward(job, k, i, upstream[k, i], dlast[k, i], own, dx, fused=fused)
+        if outside[k, i]:
+            into.dh0[0][k, i], into.dh0[1][k, i] = found
 
     run(call, list(range(len(pairs))), workers)
 

@@ -32,6 +32,7 @@ class Pulled(NamedTuple):
     dh: FloatArray  # (R, H)
     powers: Doubles  # (R,)
     outside: NDArray[np.uint8]  # (R,)
+    lacks: NDArray[np.uint8]  # (R,): whether sums lack digits
     open_powers: Doubles  # (R,): of what is not yet settled of each table
     doubts: NDArray[np.uint8]  # (R,): whether digits of that may be lost
 
@@ -51,8 +52,8 @@ class Pulled(NamedTuple):
         dh = np.ldexp(dlast, shift[:, None]).astype(dtype)
         lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < LEAST[dtype.itemsize])).any(axis=1)
         return cls(
-            dh, powers, (outside | lost).astype(np.uint8), np.full(len(dh), NO_POWER),
-            np.zeros(len(dh), np.uint8),
+            dh, powers, (outside | lost).astype(np.uint8), np.zeros(len(dh), np.uint8),
+            np.full(len(dh), NO_POWER), np.zeros(len(dh), np.uint8),
         )  # fmt: skip
 
 
@@ -97,16 +98,17 @@ def pull(
     each: bool,
     want_sums: bool,
     want_dx: bool,
-) -> tuple[dict[str, Total], NDArray[np.bool_]]:
-    """Sums (K, B or 1, ...) of the loss and of the weights' gradients, and what was outside (K, B).
+) -> tuple[dict[str, Total], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Sums (K, B or 1, ...) of the loss and of the weights' gradients, and what is void (K, B).
 
     Mantissas and exponents of the gradients of x (K, B, T, F) and h_0 (K, B, H) go into ``dx`` and
-    ``dh0``. Nets and sequences outside of the kernel's range add nothing; see there.
+    ``dh0``. All of nets and sequences outside of the kernel's range is void, and the sums of those
+    that lack digits; both have added nothing. See there.
     """
     nets, batch_size, _ = h0.shape
     inputs, outputs = own.x.shape[2], own.weights.w3.shape[1]
     errors = outputs if fused else 0
-    outside = np.zeros((nets, batch_size), bool)
+    outside, lacking = np.zeros((2, nets, batch_size), bool)
     lines = own.activation.name not in BOUNDED
     if lines:
         outside |= _too_small(own)[:, None]
@@ -121,13 +123,13 @@ def pull(
     starts = range(0, own.x.shape[1], steps)
     backs = [_back(own, k) for k in range(nets)]
 
-    def retreat(wave: list[Part], places: dict[Part, int]) -> dict[Part, Pulled]:
+    def retreat(wave: list[Part], places: dict[Part, int], want_dx: bool) -> dict[Part, Pulled]:
         h = {part: h0[part.net, own.rows(part)] for part in wave}
         pulled = {}
         for part in wave:
             here, nothing = (part.net, own.rows(part)), backs[part.net].shifts[layer_scaled.W3]
             pulled[part] = Pulled.start(
-                dlast[here], outside[here], own.x.dtype, nothing if errors else 0.0
+                dlast[here], (outside | lacking)[here], own.x.dtype, nothing if errors else 0.0
             )
         kept = own.starts(h, starts, steps)
         for start in reversed(starts):
@@ -147,8 +149,8 @@ def pull(
                 ends = own.ends(sequences, start, steps)
                 room = own.room(ends, stride, errors)
                 of_powers = layer_scaled.powers_room(
-                    found.open_powers, found.doubts, stride, inputs, errors, int(ends[0]), chunk,
-                    own.x.dtype,
+                    found.open_powers, found.doubts, found.lacks, stride, inputs, errors,
+                    int(ends[0]), chunk, own.x.dtype,
                 )  # fmt: skip
                 hs, slopes, xs = own.replay(part, before[part], start, ends, stride, room)
                 into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
@@ -161,8 +163,9 @@ def pull(
                 )  # fmt: skip
                 if want_sums and start == 0:
                     layer_scaled.settle_all(
-                        own.shapes[3], inputs, errors, each, mine, *found[:1], *found[2:]
-                    )
+                        own.shapes[3], inputs, errors, each, mine, found.dh, found.lacks,
+                        found.open_powers, found.doubts,
+                    )  # fmt: skip
                 if each:
                     for array, sums in zip(tables, mine, strict=True):
                         array[part.net, sequences] = sums
@@ -173,20 +176,23 @@ def pull(
     for first in range(0, len(own.parts), MOST_SUMS):
         wave = own.parts[first : first + MOST_SUMS]
         places = {part: place for place, part in enumerate(wave)}
-        again = wave
+        again, whole = wave, True
         while again:
-            pulled = retreat(again, places)
+            pulled = retreat(again, places, want_dx and whole)
             again = []
             for part, found in pulled.items():
-                sequences = own.rows(part)
-                dh0[0][part.net, sequences] = found.dh
-                dh0[1][part.net, sequences] = found.powers[:, None]
-                if want_sums and not each and (found.outside > outside[part.net, sequences]).any():
+                here = part.net, own.rows(part)
+                void = (found.outside | found.lacks) > 0
+                if want_sums and not each and (void & ~(outside | lacking)[here]).any():
                     # Its sums hold what is void: once more, without.
                     again.append(part)
                     for array in tables:
                         array[places[part]] = _nothing(array[places[part]])
-                outside[part.net, sequences] |= found.outside > 0
+                if whole:
+                    dh0[0][here], dh0[1][here] = found.dh, found.powers[:, None]
+                    outside[here] |= found.outside > 0
+                lacking[here] |= void
+            whole = False
         if want_sums and not each:
             for array, total in zip(tables, totals, strict=True):
                 for part, place in places.items():
@@ -194,8 +200,8 @@ def pull(
                     array[place] = _nothing(array[place])
     if each:
         for array in tables:
-            array[outside] = _nothing(array[outside])
-    return (_found(own, totals) if want_sums else {}), outside
+            array[lacking] = _nothing(array[lacking])
+    return (_found(own, totals) if want_sums else {}), outside, outside | lacking
 
 
 def _too_small(own: Layers) -> NDArray[np.bool_]:

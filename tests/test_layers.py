@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from tests import cases
+from tests import cases, fuzz
 
 HIDDEN = (2, 5, 16, 47)
 WRT = ("w1", "w2", "b", "x", "h0")
@@ -83,6 +83,12 @@ def test_scaled_gradients_have_the_same_bits_however_time_is_cut(dtype, hidden):
         run(x, y, memory=1)
     least = int(str(error.value).split()[5])
     assert run(x, y, memory=least) == run(x, y, memory=4 * least) == run(x, y)
+
+
+@pytest.mark.parametrize("seed", [31337757, 31337969, 31338214])
+def test_sums_that_lack_digits_change_no_bit_of_other_gradients(seed):
+    """Random jobs found it: gradients of x and h0 were found anew where a sum of all was."""
+    assert fuzz.differences(fuzz.job(seed)) == []
 
 
 def test_a_long_scaled_gradient_has_the_bits_it_has_in_a_batch():

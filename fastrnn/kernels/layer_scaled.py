@@ -4,6 +4,8 @@ The walk is that of `layer.retreat` along what `layer.replay` left behind. What 
 in the states' own type, and a sequence's row is brought near 1 where it drifts from there.
 Numbers of one row may differ by as many binades as the type reaches; where one would be lost
 beside the others, the sequence is marked as ``outside`` and its results are void: see ``exact``.
+Where a sum lacks digits, those of its sequences are marked as lacking: their sums alone are void,
+so that no gradient of x depends on the sequences beside it.
 
 Weights' gradients are sums over the samples of a chunk, as in `layer`, at the exponent of the
 largest, and beside them those of absolute terms; see ``tables``.
@@ -61,6 +63,7 @@ class PowersRoom(NamedTuple):
 
     open_powers: Any  # (R,): of what is not yet settled of each table
     doubts: Any  # (R,): whether digits of that may be lost
+    lacks: Any  # (R,): whether sums lack digits
     powers: Any  # (steps, R): of dz
     factors: Any  # (R,): of what is upstream
     factor_powers: Any  # (R,)
@@ -71,8 +74,8 @@ class PowersRoom(NamedTuple):
 
 
 def powers_room(
-    open_powers: Any, doubts: Any, stride: int, inputs: int, outputs: int, steps: int, chunk: int,
-    dtype: DTypeLike,
+    open_powers: Any, doubts: Any, lacks: Any, stride: int, inputs: int, outputs: int, steps: int,
+    chunk: int, dtype: DTypeLike,
 ) -> PowersRoom:  # fmt: skip
     """Room for so many steps of a team, whose open sums are carried from slice to slice."""
     team = len(open_powers)
@@ -81,7 +84,7 @@ def powers_room(
         chunk * block, (chunk + 1) * block, chunk * team * (inputs + 1), chunk * team * outputs
     )  # fmt: skip
     return PowersRoom(
-        open_powers, doubts, np.empty(steps * team), np.ones(team), np.zeros(team),
+        open_powers, doubts, lacks, np.empty(steps * team), np.ones(team), np.zeros(team),
         *rooms(sizes, dtype),
     )  # fmt: skip
 
@@ -192,7 +195,7 @@ def pull(
                 for own in range(count if each else 1):
                     _add_chunk(
                         sum_panel, inputs, outputs if fused else 0, hidden, columns, s, length, own,
-                        count, each, stride, hs, slopes, xs, sums, outside, room, of_powers,
+                        count, each, stride, hs, slopes, xs, sums, room, of_powers,
                     )  # fmt: skip
     for r in range(active):
         if not outside[r] and _any_below(g, r * stride, hidden, least):
@@ -202,21 +205,21 @@ def pull(
 
 
 @bare
-def settle_all(panel, inputs, outputs, each, sums, dh, outside, open_powers, doubts):
-    """Settle all sums of a team after its last slice; sequences that lack digits are outside.
+def settle_all(panel, inputs, outputs, each, sums, dh, lacks, open_powers, doubts):
+    """Settle all sums of a team after its last slice; mark sequences whose sums lack digits.
 
     Before that, sums are settled where exponents ask for it alone, so that no bit depends on where
     a job was cut.
     """
     hidden, least = dh.shape[1], _of_type(dh, LEAST_32, LEAST_64)
     columns = (hidden + panel_width(panel) - 1) // panel_width(panel) * panel_width(panel)
-    for own in range(outside.size if each else 1):
+    for own in range(lacks.size if each else 1):
         good = _settle_powered(sums, own, inputs + 1, hidden, columns, open_powers, doubts, least)
         good &= settle(sums.loss[own], 1, 0.0, False, least)
         good &= settle(sums.w3[own], outputs * columns, 0.0, doubts[own] > 0, least)
         good &= settle(sums.b3[own], outputs, 0.0, False, least)
         if not good:
-            _mark(outside, own, each)
+            _mark(lacks, own, each)
 
 
 @written_out
@@ -449,7 +452,7 @@ def _measure_states(
 @written_out
 def _add_chunk(
     panel, inputs, outputs, hidden, columns, s, length, own, count, each, stride, hs, slopes, xs,
-    sums, outside, room, of_powers,
+    sums, room, of_powers,
 ):  # fmt: skip
     """Add the products of some samples, of one sequence or of all, to what is not yet settled."""
     headroom = _of_type(hs, HEADROOM_32, HEADROOM_64)
@@ -466,7 +469,7 @@ def _add_chunk(
     if power > NO_POWER:
         if abs(power - open_powers[own]) > headroom:
             if not _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least):
-                _mark(outside, own, each)
+                _mark(of_powers.lacks, own, each)
             open_powers[own] = power
         for q in range(length):
             for r in range(first, last):
@@ -524,8 +527,8 @@ def _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least
 
 
 @part
-def _mark(outside, own, each):
-    """Mark one sequence as outside, or all of a sum."""
-    for r in range(outside.size):
+def _mark(lacks, own, each):
+    """Mark one sequence, or all of a sum."""
+    for r in range(lacks.size):
         if r == own or not each:
-            outside[r] = 1
+            lacks[r] = 1
