@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import exact_walks
+from fastrnn import exact_walks, reach
 from fastrnn.checks import FloatArray
 from fastrnn.engine import FEWER, zeros
-from fastrnn.reach import Reach, left_reach
+from fastrnn.reach import Reach
 from fastrnn.sequences import Sequences
 from fastrnn.threads import run
 
@@ -65,7 +65,7 @@ class Beyond:
         if dead.any():
             rows = np.flatnonzero(dead.any(axis=0))
             left = np.zeros(dead.shape, bool)
-            left[:, rows] = left_reach(_of_sequences(self.job, rows), self.workers)
+            _, left[:, rows] = reach.forward(_of_sequences(self.job, rows), self.workers)
             self._find(_pairs(left & dead))
         for (k, i), signs in self._signs.items():
             starts = np.arange(0, steps[i], windows[i])
@@ -120,5 +120,5 @@ def _far_inputs(job: Sequences) -> NDArray[np.bool_]:
     )
     with np.errstate(over="ignore", invalid="ignore"):
         inputs = w1[:, None] * np.maximum(most, -least) + b[:, None]
-        reach = np.maximum(job.lengths * inputs, h0)
-        return np.asarray(reach >= np.finfo(job.dtype).max / 4)
+        size = np.maximum(job.lengths * inputs, h0)
+        return np.asarray(size >= np.finfo(job.dtype).max / 4)

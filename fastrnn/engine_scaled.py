@@ -7,12 +7,12 @@ by number.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastrnn import engine, exact_walks, layers_scaled
+from fastrnn import exact_walks, layers_scaled, reach
 from fastrnn.checks import FloatArray
 from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.kernels import neuron, neuron_scaled
@@ -21,7 +21,6 @@ from fastrnn.kernels.sums import ordered_total
 from fastrnn.lanes import Carried
 from fastrnn.layers_scaled import Total
 from fastrnn.memory import BudgetTooSmall
-from fastrnn.reach import Reach, pieces
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers, run
@@ -37,13 +36,8 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
     by number.
     """
     states = zeros("states", job.size("KBTH") if keep else EMPTY, job.dtype, FEWER)
-    reach, last = Reach(job), job.h0
-    for start, piece in pieces(job):
-        piece = replace(piece, h0=last)
-        into = states[:, :, start : start + piece.x.shape[1]] if keep else None
-        found, last = engine.forward(piece, keep=True, workers=workers, states=into)
-        reach.take(piece.x, piece.lengths, found)
-    pairs = np.argwhere(reach.was_left())
+    last, left = reach.forward(job, workers, states if keep else None)
+    pairs = np.argwhere(left)
     if not len(pairs):
         # Adding 0 makes every zero positive.
         return Scaled(states + 0.0), Scaled(last + 0.0)

@@ -16,6 +16,7 @@ from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS, Activation, exact
 from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.rnn import Weights
+from fastrnn.scaled_parts import normal
 from fastrnn.sequences import Sequences
 
 # Products of a call: some 5 ms at least, and 0.2 s at most.
@@ -23,6 +24,8 @@ LEAST_WORK, MOST_WORK = 1 << 18, 1 << 23
 
 # Steps of a call that is to be no longer for its own sake.
 LONGEST = 1 << 12
+# Exponent of plain floats.
+ZERO = np.zeros(())
 
 Doubles = NDArray[np.float64]
 # Mantissas and exponents.
@@ -59,7 +62,7 @@ def working_memory(job: Sequences) -> int:
 def forward(job: Sequences, net: int, sequence: int, states: Pair | None = None) -> Pair:
     """The last state (H,), mantissas and exponents, and all of them into ``states`` (T, H)."""
     weights, x, steps = _weights(job, net)[:3], _inputs(job, sequence), tile(job)
-    h, h_powers = _normal(job.h0[net, sequence])
+    h, h_powers = normal(job.h0[net, sequence], ZERO)
     for t in range(0, len(x), steps):
         here = slice(t, min(t + steps, len(x)))
         into = _part(states, here, h)
@@ -85,14 +88,14 @@ def backward(
     """
     weights, x, steps = _weights(job, net), _inputs(job, sequence), tile(job)
     f, into_sums = _activation(job), _no_sums(weights) if sums is None else sums
-    h, h_powers = _normal(job.h0[net, sequence])
+    h, h_powers = normal(job.h0[net, sequence], ZERO)
     kept = []
     for t in range(0, len(x), steps):
         kept.append((h.copy(), h_powers.copy()))
         if t + steps < len(x):
             nowhere = _part(None, slice(0), h)
             exact.forward(f, *weights[:3], x[t : t + steps], h, h_powers, False, *nowhere)
-    dh, dh_powers = _normal(dlast.astype(np.float64))
+    dh, dh_powers = normal(dlast.astype(np.float64), ZERO)
     offset = np.zeros(2)
     for t in reversed(range(0, len(x), steps)):
         here = slice(t, min(t + steps, len(x)))
@@ -125,10 +128,3 @@ def _weights(job: Sequences, net: int) -> Weights:
 def _inputs(job: Sequences, sequence: int) -> FloatArray:
     found: FloatArray = job.x[sequence, : job.lengths[sequence]]
     return found
-
-
-def _normal(values: FloatArray) -> tuple[FloatArray, Doubles]:
-    """Mantissas of absolute values in [1, 2), or 0, inf and NaN, and exponents."""
-    fraction, shift = np.frexp(values)
-    exact_ = np.isfinite(values) & (values != 0)
-    return np.where(exact_, 2 * fraction, values), np.where(exact_, shift - 1.0, 0.0)

@@ -62,17 +62,23 @@ class Reach:
         return np.asarray(overflows | ((least < counts) & (self._smallest_h < is_small)))
 
 
-def left_reach(job: Sequences, workers: int | None) -> NDArray[np.bool_]:
-    """Nets and sequences (K, B) of a job for whose states floats may not have been enough."""
+def forward(
+    job: Sequences, workers: int | None, states: FloatArray | None = None
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """The last state (K, B, H), and for which nets and sequences (K, B) floats were not enough.
+
+    All states go into ``states`` (K, B, T, H) if given.
+    """
     reach, last = Reach(job), job.h0
-    for _, piece in pieces(job):
+    for start, piece in _pieces(job):
         piece = replace(piece, h0=last)
-        found, last = engine.forward(piece, keep=True, workers=workers)
+        into = None if states is None else states[:, :, start : start + piece.x.shape[1]]
+        found, last = engine.forward(piece, keep=True, workers=workers, states=into)
         reach.take(piece.x, piece.lengths, found)
-    return reach.was_left()
+    return last, reach.was_left()
 
 
-def pieces(job: Sequences) -> Iterator[tuple[int, Sequences]]:
+def _pieces(job: Sequences) -> Iterator[tuple[int, Sequences]]:
     """A job cut in time, with the first step of each piece: few numbers of each array."""
     steps = max(1, PIECE_NUMBERS // max(1, math.prod(job.size("KBH")), math.prod(job.size("BF"))))
     for start in range(0, job.x.shape[1], steps):
