@@ -14,6 +14,7 @@ not help, in sequence. The way back is linear in its gradient, which fades as st
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,16 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import neuron
+from fastrnn.kernels import BOUNDED
 from fastrnn.kernels.memory import REGISTER_BYTES
-from fastrnn.kernels.sums import ordered_sum
-from fastrnn.lanes import LANE_BYTES, Lanes
+from fastrnn.kernels.neuron_gradient import SEGMENT, SUMS
+from fastrnn.kernels.sums import ordered_total
+from fastrnn.lanes import LANE_BYTES, Carried, Lanes, ScaledPair, State, no_sums
 from fastrnn.rnn import Weights
+
+Doubles = NDArray[np.float64]
 
 logger = logging.getLogger(__name__)
 
 # Steps of a chunk: sums over time are cut there anyhow.
-CHUNK = neuron.SEGMENT
+CHUNK = SEGMENT
 # Shorter sequences are not worth the trouble.
 LEAST_CHUNKS = 8
 # Steps of a run-up. Up to |w2| = 1.5 orbits meet within 160.
@@ -64,26 +68,45 @@ def forward(lanes: Lanes, h0: FloatArray, states: FloatArray | None = None) -> F
 
 def backward(
     lanes: Lanes,
-    h0: FloatArray,
+    start: State,
     upstream: FloatArray,
-    dlast: FloatArray,
-    dx: FloatArray | None,
+    carried: Carried,
+    sums: Doubles | None,
+    dx: FloatArray | ScaledPair | None,
     *,
     fused: bool,
-    sums: FloatArray | None = None,
-) -> tuple[FloatArray, FloatArray]:
+    want_w3: bool,
+    scale: float = 1.0,
+) -> NDArray[np.bool_]:
     """As `Lanes.backward`."""
-    if sums is None:
-        sums = np.zeros((len(neuron.SUMS), *h0.shape[:2]))
-    dh0 = np.array(dlast)
+    outside = np.zeros(carried.dh.shape[:2], bool)
     for i, one in enumerate(_sequences(lanes)):
-        steps = one.x.shape[1]
-        into = None if dx is None else dx[:, i, :steps]
-        starts, _ = _forward(one, h0[:, i], None)
-        sums[:, :, i], dh0[:, i] = _backward(
-            one, starts, upstream[:, i, :steps], dlast[:, i], into, fused, sums[:, :, i]
+        here = slice(i, i + 1)
+        back = _Back(
+            one,
+            upstream[:, here, : one.x.shape[1]],
+            _part_of(dx, here, slice(one.x.shape[1])),
+            {"fused": fused, "want_w3": want_w3, "scale": scale},
+            sums is not None,
         )
-    return sums, dh0
+        # Copies, as kernels are compiled for whole arrays alone.
+        own = Carried(*(array[:, here].copy() for array in carried))
+        of_sums = None if sums is None else sums[:, :, here].copy()
+        at = State(*(array[:, here].copy() for array in start))
+        outside[:, here] = back.run(at, own, of_sums)
+        for array, found in zip(carried, own, strict=True):
+            array[:, here] = found
+        if sums is not None:
+            sums[:, :, here] = of_sums
+    return outside
+
+
+def _part_of(
+    dx: FloatArray | ScaledPair | None, sequences: slice, steps: slice
+) -> FloatArray | ScaledPair | None:
+    if isinstance(dx, tuple):
+        return dx[0][:, sequences, steps], dx[1][:, sequences, steps]
+    return None if dx is None else dx[:, sequences, steps]
 
 
 def _sequences(lanes: Lanes) -> list[Lanes]:
@@ -183,79 +206,127 @@ def _run(one: Lanes, starts: FloatArray, states: FloatArray | None) -> int:
     return done
 
 
-def _backward(
-    one: Lanes,
-    starts: FloatArray,
-    upstream: FloatArray,
-    dlast: FloatArray,
-    dx: FloatArray | None,
-    fused: bool,
-    later: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Sums (6, K) and dh0 (K, 1) of one sequence, from the states before its chunks.
+class _Back:
+    """The way back of one sequence: of its chunks side by side, or in sequence."""
 
-    Sums are added to those of ``later`` steps.
-    """
+    def __init__(
+        self,
+        one: Lanes,
+        upstream: FloatArray,
+        dx: FloatArray | ScaledPair | None,
+        options: dict[str, Any],
+        want_sums: bool,
+    ) -> None:
+        self._one, self._upstream, self._dx = one, upstream, dx
+        self._options, self._want_sums = options, want_sums
 
-    def in_sequence(
-        first: int, end: int | None, dh: FloatArray, sums: FloatArray | None
-    ) -> tuple[FloatArray, FloatArray]:
-        into = None if dx is None else dx[:, None, first:end]
-        up = upstream[:, None, first:end]
-        start = starts[:, first // CHUNK, None, None]
-        part = _part(one, first, end)
-        sums, dh = part.backward(start, up, dh[:, None], into, fused=fused, sums=sums)
-        return sums, dh[:, 0]
+    def run(self, start: State, carried: Carried, sums: Doubles | None) -> NDArray[np.bool_]:
+        """As `Lanes.backward`."""
+        starts = self._starts(start)
+        count = starts.shape[1] - 1
+        done, outside = 0, np.zeros((len(starts), 1), bool)
+        if count >= LEAST_CHUNKS:
+            first = count * CHUNK
+            outside |= self._in_sequence(
+                State.start(starts[:, count, None, None]), first, None, carried, sums
+            )
+            found, before, left = self._side_by_side(starts, carried)
+            outside |= left
+            done = before.dh.shape[1]
+            if sums is not None:
+                _add_in_order(sums, found[:, :, count - done :])
+            if done:
+                for own, of_chunk in zip(carried, before, strict=True):
+                    own[...] = of_chunk[:, :1]
+        logger.info("%d of %d chunks back side by side, the rest in sequence", done, count)
+        if done < count or count < LEAST_CHUNKS:
+            end = (count - done) * CHUNK if count >= LEAST_CHUNKS else None
+            outside |= self._in_sequence(start, 0, end, carried, sums)
+        return outside
 
-    count = starts.shape[1] - 1
-    sums, dh = in_sequence(count * CHUNK, None, dlast, later[..., None].copy())
-    done = 0
-    if count >= LEAST_CHUNKS:
-        found, dh = _run_back(one, starts, upstream, dh, dx, fused)
-        done = found.shape[2]
-        terms = np.concatenate([sums, found[..., ::-1]], axis=2)
-        sums = ordered_sum(terms.reshape(-1, done + 1)).reshape(sums.shape)
-    logger.info("%d of %d chunks back side by side, the rest in sequence", done, count)
-    if done < count:
-        sums, dh = in_sequence(0, (count - done) * CHUNK, dh, sums)
-    return sums[..., 0], dh
+    def _starts(self, start: State) -> FloatArray:
+        """States (K, C + 1) before the chunks that are to run side by side and after."""
+        if start.power.any():
+            return start.h[:, :, 0]
+        starts, _ = _forward(self._one, start.h[:, 0], None)
+        if self._one.activation.name in BOUNDED:
+            return starts
+        # States that come near the ends of floats have powers of two, which a chunk does not know.
+        inner = abs(starts[:, 1:])
+        info = np.finfo(starts.dtype)
+        ordinary = (inner < math.sqrt(info.max)) & (inner > math.sqrt(info.tiny))
+        return starts if ordinary.all() else starts[:, :1]
+
+    def _in_sequence(
+        self, start: State, first: int, end: int | None, carried: Carried, sums: Doubles | None
+    ) -> NDArray[np.bool_]:
+        steps = slice(first, end)
+        dx = _part_of(self._dx, slice(None), steps)
+        part = _part(self._one, first, end)
+        return part.backward(start, self._upstream[..., steps], carried, sums, dx, **self._options)
+
+    def _side_by_side(
+        self, starts: FloatArray, carried: Carried
+    ) -> tuple[Doubles, Carried, NDArray[np.bool_]]:
+        """Sums (6, K, C, SUM) of chunks; what is carried before the last N, which are right.
+
+        ``carried`` (K, 1, 1) comes from the steps behind the last chunk.
+        """
+        one, count = self._one, starts.shape[1] - 1
+        after = Carried(*(np.repeat(array, count, axis=1) for array in carried))
+        upstream = self._upstream[:, 0]
+        run_up = _chunks(one, CHUNK, count - 1, RUN_UP)
+        guess = Carried.start(np.zeros_like(after.dh[:, :-1]))
+        run_up.backward(
+            State.start(starts[:, 1:-1, None]), _cut(upstream, CHUNK, count - 1, RUN_UP), guess,
+            None, None, **self._options,
+        )  # fmt: skip
+        for array, guessed in zip(after, guess, strict=True):
+            array[:, :-1] = guessed
+        chunks = _chunks(one, 0, count, CHUNK)
+        states = State.start(starts[:, :-1, None])
+        above = _cut(upstream, 0, count, CHUNK)
+        into = self._dx
+        if isinstance(into, tuple):
+            into = _cut(into[0][:, 0], 0, count, CHUNK), _cut(into[1][:, 0], 0, count, CHUNK)
+        elif into is not None:
+            into = _cut(into[:, 0], 0, count, CHUNK)
+        sums = no_sums(len(SUMS), len(starts), count)
+        before = Carried(*(array.copy() for array in after))
+        outside = np.zeros((len(starts), count), bool)
+
+        def walk(part: Lanes, again: NDArray[np.bool_]) -> None:
+            for own, given in zip(before, after, strict=True):
+                own[again] = given[again]
+            sums[:, again] = no_sums()
+            outside[again] = False
+            of_sums = sums if self._want_sums else None
+            outside[...] |= part.backward(states, above, before, of_sums, into, **self._options)
+
+        walk(chunks, np.ones(outside.shape, bool))
+        for _ in range(REPAIRS):
+            wrong = np.zeros(outside.shape, bool)
+            for given, own in zip(after, before, strict=True):
+                wrong[:, :-1] |= (_bits(given[:, :-1]) != _bits(own[:, 1:]))[..., 0]
+            if not wrong.any():
+                break
+            for given, own in zip(after, before, strict=True):
+                given[:, :-1][wrong[:, :-1]] = own[:, 1:][wrong[:, :-1]]
+            walk(replace(chunks, chosen=np.flatnonzero(wrong)), wrong)
+        wrong = np.zeros(outside.shape, bool)
+        for given, own in zip(after, before, strict=True):
+            wrong[:, :-1] |= (_bits(given[:, :-1]) != _bits(own[:, 1:]))[..., 0]
+        some: NDArray[np.bool_] = np.asarray(wrong.any(axis=0))
+        first = count - int(np.argmax(some[::-1])) if some.any() else 0
+        right = Carried(*(array[:, first:] for array in before))
+        left: NDArray[np.bool_] = np.asarray(outside[:, first:].any(axis=1, keepdims=True))
+        return sums, right, left
 
 
-def _run_back(
-    one: Lanes,
-    starts: FloatArray,
-    upstream: FloatArray,
-    dlast: FloatArray,
-    dx: FloatArray | None,
-    fused: bool,
-) -> tuple[FloatArray, FloatArray]:
-    """Sums (6, K, N) of the last N chunks, as many as are right, and dh (K, 1) before them."""
-    count = starts.shape[1] - 1
-    dh = np.repeat(dlast, count, axis=1)
-    run_up = _chunks(one, CHUNK, count - 1, RUN_UP)
-    above = _cut(upstream, CHUNK, count - 1, RUN_UP)
-    none = np.zeros_like(dh[:, :-1, None])
-    dh[:, :-1] = run_up.backward(starts[:, 1:-1, None], above, none, None, fused=fused)[1][..., 0]
-    chunks = _chunks(one, 0, count, CHUNK)
-    into = None if dx is None else _cut(dx, 0, count, CHUNK)
-    above = _cut(upstream, 0, count, CHUNK)
-    sums, before = chunks.backward(starts[:, :-1, None], above, dh[..., None], into, fused=fused)
-    before = before[..., 0]
-    for _ in range(REPAIRS):
-        wrong = _bits(dh[:, :-1]) != _bits(before[:, 1:])
-        if not wrong.any():
-            return sums, before[:, :1]
-        dh[:, :-1][wrong] = before[:, 1:][wrong]
-        again = np.zeros(dh.shape, bool)
-        again[:, :-1] = wrong
-        mended = replace(chunks, chosen=np.flatnonzero(again))
-        some, some_before = mended.backward(
-            starts[:, :-1, None], above, dh[..., None], into, fused=fused
-        )
-        sums[:, again], before[again] = some[:, again], some_before[again, 0]
-    wrong = (_bits(dh[:, :-1]) != _bits(before[:, 1:])).any(axis=0)
-    first = count - int(np.argmax(wrong[::-1])) - 1 if wrong.any() else 0
-    return sums[..., first:], before[:, first, None]
+def _add_in_order(sums: Doubles, found: Doubles) -> None:
+    """Add sums of chunks (6, K, C, SUM), the last first, to those (6, K, 1, SUM) behind them."""
+    terms = np.concatenate([sums, found[:, :, ::-1]], axis=2)
+    sums[...] = ordered_total(terms.reshape(-1, *terms.shape[2:])).reshape(sums.shape)
 
 
 def _part(one: Lanes, first: int, end: int | None) -> Lanes:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import chunks
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import ACTIVATIONS, neuron
-from fastrnn.kernels.sums import ordered_sum
+from fastrnn.kernels import ACTIVATIONS
 from fastrnn.lanes import Lanes, in_rows, nets_side_by_side
 from fastrnn.layers import Layers
 from fastrnn.memory import LESS, check_memory
@@ -44,68 +41,6 @@ def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> Float
     y = zeros("predictions", job.size("KBTO"), job.dtype, FEWER)
     layers(job, workers).predict(states, y)
     return y
-
-
-def backward(
-    job: Sequences,
-    upstream: FloatArray,
-    dlast: FloatArray,
-    *,
-    fused: bool,
-    want_dx: bool,
-    per_sequence: bool,
-    workers: int | None,
-    memory: int | None = None,
-) -> dict[str, FloatArray]:
-    """Gradients with axes (K, B, ...), summed over B but for h0 and x unless ``per_sequence``.
-
-    ``fused``: ``upstream`` is the target y (K, B, T, O) and the result is that of half the sum
-    of squared errors, its key ``loss``; else it is a gradient of the states (K, B, T, H).
-    """
-    dx = zeros("dx", job.size("KBTF") if want_dx else EMPTY, job.dtype, FEWER)
-    sums, dh0 = add_sums(
-        job, upstream, dlast, dx if want_dx else None, fused=fused, each=per_sequence,
-        workers=workers, memory=memory,
-    )  # fmt: skip
-    return named_sums(job, sums, per_sequence) | {"x": dx, "h0": dh0}
-
-
-def add_sums(
-    job: Sequences,
-    upstream: FloatArray,
-    dlast: FloatArray,
-    dx: FloatArray | None,
-    *,
-    fused: bool,
-    each: bool,
-    workers: int | None,
-    memory: int | None,
-    sums: Any = None,
-) -> tuple[Any, FloatArray]:
-    """Sums of a job, added to those of later steps if given; see `named_sums`; and dh0."""
-    if not job.net.is_neuron:
-        own = layers(job, workers, memory)
-        return own.backward(job.h0, upstream, dlast, dx, fused=fused, each=each, sums=sums)
-    of_lanes = lanes(job, workers, memory)
-    back = chunks.backward if chunks.suits(of_lanes) else Lanes.backward
-    into = None if dx is None else dx[..., 0]
-    return back(of_lanes, job.h0, upstream[..., 0], dlast, into, fused=fused, sums=sums)
-
-
-def named_sums(job: Sequences, sums: Any, per_sequence: bool) -> dict[str, FloatArray]:
-    """Gradients of the weights (K, [B,] ...) and the loss, from the sums of a whole job."""
-    if not job.net.is_neuron:
-        found: dict[str, FloatArray] = layers(job, None).found(sums)
-        return found if per_sequence else {name: ordered_sum(a) for name, a in found.items()}
-    if not per_sequence:
-        nets, batch_size = sums.shape[1:]
-        sums = ordered_sum(sums.reshape(len(neuron.SUMS) * nets, batch_size)).reshape(-1, nets)
-    shapes = [weight.shape[1:] for weight in job.weights] + [()]
-    found = {
-        name: array.reshape(*array.shape, *(1,) * len(shape))
-        for name, array, shape in zip(neuron.SUMS, sums, shapes, strict=True)
-    }
-    return found | {"loss": 0.5 * found["loss"]}
 
 
 def layers(job: Sequences, workers: int | None, memory: int | None = None) -> Layers:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS, Activation, exact
-from fastrnn.kernels.neuron_scaled import SUM
+from fastrnn.kernels.scaled_sums import SUM
 from fastrnn.rnn import Weights
 from fastrnn.scaled_parts import normal
 from fastrnn.sequences import Sequences
@@ -33,7 +33,7 @@ Pair = tuple[FloatArray, Doubles]
 
 
 class Gradients(NamedTuple):
-    """Where the sums of a gradient go, each in numbers (..., SUM), see `kernels.neuron_scaled`."""
+    """Where the sums of a gradient go, each in numbers (..., SUM), see `kernels.scaled_sums`."""
 
     loss: Doubles
     w1: Doubles
@@ -80,15 +80,17 @@ def backward(
     dx: Pair | None,
     *,
     fused: bool,
+    h0_powers: Doubles = ZERO,
 ) -> Pair:
     """Gradient (H,) of h_0, mantissas and exponents, of a gradient of all and of the last state.
 
     ``upstream`` (T, H), or the target (T, O) where ``fused``. Adds to ``sums``, and writes
-    mantissas and exponents of the gradient of x, ``dx`` (T, F).
+    mantissas and exponents of the gradient of x, ``dx`` (T, F). States begin with
+    h0 * 2**h0_powers.
     """
     weights, x, steps = _weights(job, net), _inputs(job, sequence), tile(job)
     f, into_sums = _activation(job), _no_sums(weights) if sums is None else sums
-    h, h_powers = normal(job.h0[net, sequence], ZERO)
+    h, h_powers = normal(job.h0[net, sequence], h0_powers)
     kept = []
     for t in range(0, len(x), steps):
         kept.append((h.copy(), h_powers.copy()))

@@ -27,8 +27,9 @@ class Gradient:
     that the bank shares has a gradient for every net), and after the batch axis B where
     ``per_sequence`` was asked for. With ``scaled=True`` they are `Scaled`, else ndarrays.
 
-    ``cancellation``, there with ``scaled=True``, holds for each weight the size of its sum over the
-    sum of its terms' sizes: 1 where all terms have one sign, and 1e-10 where ten digits cancel.
+    ``cancellation`` holds for each weight the size of its sum over the sum of its terms' sizes: 1
+    where all terms have one sign, and 1e-10 where ten digits cancel. It is None for layers without
+    ``scaled=True``.
 
     ``out_of_range`` names the gradients some of whose values are too large for floats, and so
     infinite, and ``underflow`` those with values that are 0 or below the least normal float: what
@@ -73,33 +74,35 @@ def split_upstream(job: Sequences, dh: FloatArray) -> tuple[FloatArray, FloatArr
 
 
 def collect(
-    job: Sequences, arrays: Mapping[str, Any], wanted: tuple[str, ...], per_sequence: bool
-) -> Gradient:
-    """The wanted gradients with the axes the caller sees; weights' come with (K, [B,] ...)."""
-    fields = {}
-    with np.errstate(over="ignore"):
-        for name in wanted:
-            axes = _axes(name, per_sequence)
-            fields[name] = job.visible(arrays[name].astype(job.dtype, copy=False), axes)
-    beyond = tuple(
-        name for name, array in fields.items() if not is_finite(array) and np.isinf(array).any()
-    )
-    return Gradient(**fields, out_of_range=beyond)
-
-
-def collect_scaled(
     job: Sequences,
-    found: tuple[Mapping[str, Scaled], Mapping[str, FloatArray]],
+    arrays: Mapping[str, Any],
     wanted: tuple[str, ...],
     per_sequence: bool,
+    shares: Mapping[str, FloatArray] | None = None,
 ) -> Gradient:
-    """The same of Scaled numbers, with their cancellation."""
-    arrays, left = found
-    fields = {name: job.visible(arrays[name], _axes(name, per_sequence)) for name in wanted}
-    cancellation = {
-        name: job.visible(left[name], _axes(name, per_sequence)) for name in wanted if name in left
-    }
-    return Gradient(**fields, cancellation=Gradient(**cancellation))
+    """The wanted gradients with the axes the caller sees, floats or `Scaled`.
+
+    Weights' come with (K, [B,] ...), and so do ``shares``, what is left of their terms.
+    """
+    fields, cancellation = {}, {}
+    for name in wanted:
+        axes = _axes(name, per_sequence)
+        own = arrays[name]
+        if not isinstance(own, Scaled):
+            with np.errstate(over="ignore"):
+                own = own.astype(job.dtype, copy=False)
+        fields[name] = job.visible(own, axes)
+        if shares is not None and name in shares:
+            cancellation[name] = job.visible(shares[name], axes)
+    beyond = tuple(
+        name
+        for name, array in fields.items()
+        if isinstance(array, np.ndarray | np.generic)
+        and not is_finite(np.asarray(array))
+        and np.isinf(array).any()
+    )
+    left = None if shares is None else Gradient(**cancellation)
+    return Gradient(**fields, cancellation=left, out_of_range=beyond)
 
 
 def _axes(name: str, per_sequence: bool) -> str:

@@ -18,15 +18,25 @@ from numpy.typing import NDArray
 
 from fastrnn.cached import cached_property
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import Activation, neuron, neuron_growth, neuron_scaled
+from fastrnn.kernels import (
+    BOUNDED,
+    Activation,
+    neuron,
+    neuron_gradient,
+    neuron_growth,
+    neuron_states,
+)
 from fastrnn.kernels.memory import REGISTER_BYTES
+from fastrnn.kernels.neuron_floats import STEPS
+from fastrnn.kernels.neuron_gradient import NO_DX, PLAIN_DX, SCALED_DX, SEGMENT
+from fastrnn.kernels.scaled_sums import NO_POWER, SUM
 from fastrnn.memory import BudgetTooSmall
 from fastrnn.rnn import Weights
 from fastrnn.threads import share
 
-# Steps of one call, a multiple of neuron.SEGMENT: a block takes some 10 ms for them, and 50 where
+# Steps of one call, a multiple of SEGMENT: a block takes some 10 ms for them, and 50 where
 # its results are new memory to the system.
-SLICE = 32 * neuron.SEGMENT
+SLICE = 32 * SEGMENT
 # Steps times lanes of one call: some 20 ms, so that Ctrl-C is heard.
 LANE_STEPS = 1 << 23
 # Bytes of working memory for a lane, beside tiles: sums in float64, weights, places.
@@ -46,17 +56,18 @@ class Block(NamedTuple):
 # times as long from memory.
 FORWARD = Block(8, 528)
 # Inputs, states, slopes and gradients just fit into a core's second cache.
-BACK = Block(4, neuron.SEGMENT // 2)
-GROWTH = Block(4, neuron.SEGMENT // 4)
+BACK = Block(4, SEGMENT // 2)
+GROWTH = Block(4, SEGMENT // 4)
 # Where lanes lie side by side in memory, they are not gathered in tiles, and more of them make
 # long rows, which stream by themselves: of narrow ones each is in another page, 3 times as slow
 # (back, 16 vectors and a single tile of 1056 steps, walked forward once: 1.4 times).
 FORWARD_IN_ROWS = Block(64, 64)
-BACK_IN_ROWS = Block(64, neuron.SUM_STEPS)
-# Tiles of a block that walks back, in plain floats and in numbers of any magnitude.
-BACK_TILES, SCALED_TILES = 4, 7
-# A tile holds whole sums, and a segment whole tiles.
-TILES = [tile for tile in range(neuron.SEGMENT, 0, -neuron.SUM_STEPS) if neuron.SEGMENT % tile == 0]
+BACK_IN_ROWS = Block(64, STEPS)
+# A tile holds whole blocks of steps, and a segment whole tiles.
+TILES = [tile for tile in range(SEGMENT, 0, -STEPS) if SEGMENT % tile == 0]
+# Numbers of each lane in a block of steps: states and their exponents, slopes, gradients, what is
+# found; and in float64: constants, what is carried, sums.
+BACK_NUMBERS, BACK_DOUBLES = 5 * STEPS + 32, 96
 
 
 class Carried(NamedTuple):
@@ -71,6 +82,49 @@ class Carried(NamedTuple):
         """From a plain gradient."""
         own = np.array(dh, np.float64)
         return cls(own, np.zeros_like(own), np.zeros_like(own))
+
+
+class State(NamedTuple):
+    """A state h * 2**power (K, B, 1), the power in float64."""
+
+    h: FloatArray
+    power: NDArray[np.float64]
+
+    @classmethod
+    def start(cls, h: FloatArray) -> State:
+        """From plain floats."""
+        return cls(np.array(h), np.zeros(h.shape))
+
+
+# Bytes of a lane, for steps of a tile, bytes of a number, steps of a call.
+Room = Callable[[int, int, int], int]
+# Mantissas and exponents.
+ScaledPair = tuple[FloatArray, NDArray[np.float64]]
+
+
+def no_sums(*axes: int) -> NDArray[np.float64]:
+    """Sums (..., SUM) of nothing."""
+    sums = np.zeros((*axes, SUM))
+    sums[..., -1] = NO_POWER
+    return sums
+
+
+def _forward(tile: int, size: int, steps: int) -> int:
+    return size * tile
+
+
+def _of_states(tile: int, size: int, steps: int) -> int:
+    return (2 * size + 8) * tile + size * BACK_NUMBERS
+
+
+def _growth(tile: int, size: int, steps: int) -> int:
+    return size * (2 * tile + -(-steps // tile))
+
+
+def _back(tile: int, size: int, steps: int) -> int:
+    # Inputs, gradients of states and their exponents, states and theirs, slopes.
+    rows = (5 * size + 8) * tile + (2 * size + 8) * -(-tile // STEPS)
+    return rows + size * BACK_NUMBERS + 8 * BACK_DOUBLES + (size + 8) * -(-steps // tile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,68 +148,71 @@ class Lanes:
         for part, steps in self._slices():
             before = self.activation, w1, w2, b, view(part.x), h, part.lengths, self._order
             out = view(h if states is None else states[..., steps])
-            block = part._block(FORWARD_IN_ROWS if self._in_rows else FORWARD, 1)
+            block = part._block(FORWARD_IN_ROWS if self._in_rows else FORWARD, _forward)
             part._share(neuron.forward, block, before, (states is not None, out, h), states)
         return h
 
+    def lead(self, start: State) -> State:
+        """The last state, of any magnitude."""
+        if self.activation.name in BOUNDED:
+            return State(self.forward(start.h), start.power)
+        outside = np.zeros(start.h.shape[:2], np.uint8)
+        return self.states(start, None, outside)
+
+    def states(self, start: State, states: ScaledPair | None, outside: NDArray[np.uint8]) -> State:
+        """The same, where f does not squash states; all of them into ``states`` (K, B, T).
+
+        Lanes that are beyond the kernel get a 1 in ``outside`` (K, B).
+        """
+        w1, w2, b, _, _ = self.weights
+        h, power = np.array(start.h), np.array(start.power)
+        for part, steps in self._slices():
+            before = self.activation, w1, w2, b, view(part.x), h, power, part.lengths, self._order
+            out = view(h), view(power)
+            if states is not None:
+                out = view(states[0][..., steps]), view(states[1][..., steps])
+            after = states is not None, *out, h, power, outside
+            block = part._block(FORWARD, _of_states)
+            part._share(neuron_states.forward, block, before, after, states)
+        return State(h, power)
+
     def backward(
         self,
-        h0: FloatArray,
-        upstream: FloatArray,
-        dlast: FloatArray,
-        dx: FloatArray | None,
-        *,
-        fused: bool,
-        sums: FloatArray | None = None,
-    ) -> tuple[FloatArray, FloatArray]:
-        """Sums (6, K, B) in the order of `neuron.SUMS`, and dh0 (K, B, 1); see the kernel.
-
-        Given ``sums`` are those of later steps, and are added to.
-        """
-        if sums is None:
-            sums = np.zeros((len(neuron.SUMS), *h0.shape[:2]))
-        dh = np.array(dlast)
-        for part, steps, start in self._slices_back(h0):
-            inputs, lengths = view(part.x), part.lengths
-            before = self.activation, *self.weights, inputs, start, lengths, self._order
-            out = view(dh if dx is None else dx[..., steps])
-            bank = nets_side_by_side(len(self.weights.w2), self.x.dtype)
-            block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, BACK_TILES)
-            after = fused, view(upstream[..., steps]), dh, sums, out, dx is not None
-            part._share(neuron.backward, block, before, after, upstream, dx)
-        return sums, dh
-
-    def backward_scaled(
-        self,
-        h0: FloatArray,
+        start: State,
         upstream: FloatArray,
         carried: Carried,
         sums: NDArray[np.float64] | None,
-        dx: tuple[FloatArray, NDArray[np.float64]] | None,
+        dx: FloatArray | ScaledPair | None,
         *,
         fused: bool,
         want_w3: bool,
+        scale: float = 1.0,
     ) -> NDArray[np.bool_]:
-        """Of any magnitude: a gradient of the last state and upstream (K, B, T) pulled back.
+        """A gradient of the last state and upstream (K, B, T) pulled back.
 
-        What is carried becomes the gradient of h_0. Adds to ``sums`` (6, K, B, 4), writes mantissas
-        and exponents ``dx`` (K, B, T), and returns which lanes (K, B) were outside the kernel's
-        range: see there.
+        What is carried becomes the gradient of h_0. Adds to ``sums`` (6, K, B, SUM), in the order
+        of `neuron_gradient.SUMS`; writes ``dx`` (K, B, T) times a scale, floats or mantissas and
+        exponents; and returns which lanes (K, B) were outside the kernel's range: see there.
         """
-        outside = np.zeros(h0.shape[:2], np.uint8)
-        mantissa, exponent = (carried.dh, carried.dh) if dx is None else dx
+        outside = np.zeros(carried.dh.shape[:2], np.uint8)
+        want_dx = NO_DX if dx is None else SCALED_DX if isinstance(dx, tuple) else PLAIN_DX
+        mantissa, exponent = (
+            dx if isinstance(dx, tuple) else (carried.dh if dx is None else dx,) * 2
+        )
         all_sums = np.empty((0, 0, 0, 0)) if sums is None else sums
-        for part, steps, start in self._slices_back(h0):
-            inputs, lengths = view(part.x), part.lengths
-            before = self.activation, *self.weights, inputs, start, lengths, self._order
+        for part, steps, before_it in self._slices_back(start, Lanes.lead):
+            before = (
+                self.activation, *self.weights, view(part.x), *before_it, part.lengths, self._order
+            )  # fmt: skip
             out = view(mantissa), view(exponent)
             if dx is not None:
                 out = view(mantissa[..., steps]), view(exponent[..., steps])
-            up = view(upstream[..., steps])
             wanted = all_sums, sums is not None, want_w3
-            after = (fused, up, *carried, *wanted, *out, dx is not None, outside)
-            block = part._block(BACK, SCALED_TILES)
-            part._share(neuron_scaled.backward, block, before, after, upstream, dx)
+            up = view(upstream[..., steps])
+            after = fused, up, *carried, *wanted, *out, want_dx, scale, outside
+            bank = nets_side_by_side(len(self.weights.w2), self.x.dtype)
+            block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, _back)
+            part._share(neuron_gradient.backward, block, before, after, upstream, dx)
         return outside.astype(bool)
 
     def growth(
@@ -175,7 +232,7 @@ class Lanes:
         for part, steps in self._slices():
             before = self.activation, w1, w2, b, view(part.x), h, part.lengths, self._order
             after = first + steps.start, windows, open_windows, sums, h
-            part._share(neuron_growth.growth, part._block(GROWTH, 2), before, after)
+            part._share(neuron_growth.growth, part._block(GROWTH, _growth), before, after)
         return h
 
     def horizon(
@@ -189,10 +246,10 @@ class Lanes:
         walked = np.zeros((neuron_growth.WALKING, *h0.shape[:2]))
         walked[neuron_growth.PRODUCT] = 1.0
         walked[neuron_growth.LAG] = np.inf
-        for part, steps, start in self._slices_back(h0):
+        for part, steps, start in self._slices_back(h0, Lanes.forward):
             before = self.activation, w1, w2, b, view(part.x), start, part.lengths, self._order
             after = steps.start, self.lengths, threshold, walked
-            part._share(neuron_growth.horizon, part._block(GROWTH, 2), before, after)
+            part._share(neuron_growth.horizon, part._block(GROWTH, _growth), before, after)
             if walked[neuron_growth.FOUND].all():
                 break
         newest = walked[neuron_growth.NEWEST]
@@ -202,8 +259,8 @@ class Lanes:
         lag = walked[neuron_growth.LAG]
         return np.where(unknown, np.nan, lag), np.where(unknown, np.nan, log)
 
-    def _block(self, wanted: Block, tiles: int) -> Block:
-        """The block wanted, or less where a budget asks for it; it holds so many tiles."""
+    def _block(self, wanted: Block, room: Room) -> Block:
+        """The block wanted, or less where a budget asks for it; lanes take so much room in it."""
         n = REGISTER_BYTES // self.x.itemsize
         steps = self.x.shape[1]
         bounded = max(FORWARD.vectors, LANE_STEPS // (n * max(1, steps)))
@@ -211,7 +268,7 @@ class Lanes:
         if self.memory is None:
             return Block(vectors, wanted.tile, self.workers)
         for block in self._smaller(Block(vectors, wanted.tile, self.workers)):
-            if self._bytes(block, tiles) <= self.memory:
+            if self._bytes(block, room) <= self.memory:
                 return block
         raise BudgetTooSmall(self.memory, self.least_memory())
 
@@ -224,20 +281,20 @@ class Lanes:
         )
         return (Block(vectors, tile, workers) for workers, vectors, tile in choices)
 
-    def _bytes(self, block: Block, tiles: int) -> int:
-        """Bytes of working memory of a call, whose blocks hold so many tiles each."""
+    def _bytes(self, block: Block, room: Room) -> int:
+        """Bytes of working memory of a call, whose lanes take so much room each."""
         size, steps = self.x.itemsize, min(self.x.shape[1], SLICE)
-        lane = size * (tiles * block.tile + -(-steps // block.tile)) + LANE_BYTES
+        lane = room(block.tile, size, steps) + LANE_BYTES
         lanes = block.vectors * (REGISTER_BYTES // size)
         return int(len(self._order) * LANE_BYTES + block.workers * lanes * lane)
 
     def least_memory(self) -> int:
-        """Bytes with which every way back finds its room, in plain floats or not."""
+        """Bytes with which every way forward and back finds its room."""
         forward, back = (FORWARD_IN_ROWS, BACK_IN_ROWS) if self._in_rows else (FORWARD, BACK)
-        kinds = (forward, 1), (back, BACK_TILES), (BACK, BACK_TILES), (BACK, SCALED_TILES)
+        kinds = (forward, _forward), (FORWARD, _of_states), (back, _back), (BACK, _back)
         return max(
-            min(self._bytes(block, tiles) for block in self._smaller(Block(1, wanted.tile)))
-            for wanted, tiles in kinds
+            min(self._bytes(block, room) for block in self._smaller(Block(1, wanted.tile)))
+            for wanted, room in kinds
         )
 
     def _share(
@@ -288,11 +345,13 @@ class Lanes:
             lengths = np.clip(self.lengths - start, 0, x.shape[1])
             yield replace(self, x=x, lengths=lengths), slice(start, start + SLICE)
 
-    def _slices_back(self, h0: FloatArray) -> Iterator[tuple[Lanes, slice, FloatArray]]:
+    def _slices_back(
+        self, start: Any, lead: Callable[[Lanes, Any], Any]
+    ) -> Iterator[tuple[Lanes, slice, Any]]:
         """The slices from the last to the first, each with its steps and the state before them."""
-        slices, starts = list(self._slices()), [h0]
+        slices, starts = list(self._slices()), [start]
         for part, _ in slices[:-1]:
-            starts.append(part.forward(starts[-1]))
+            starts.append(lead(part, starts[-1]))
         while slices:
             yield *slices.pop(), starts.pop()
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED, layer_scaled, panels
 from fastrnn.kernels.layer import PackedBack, Sums
-from fastrnn.kernels.neuron_scaled import NO_POWER
 from fastrnn.kernels.panels import LINE_BYTES
 from fastrnn.kernels.powers import LEAST_SHIFT
+from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.tables import LOST, POWER, SIZE, TABLE, VALUE, add_table
 from fastrnn.lanes import view
 from fastrnn.layers import MOST_SUMS, Layers, Part

@@ -20,7 +20,7 @@ from fastrnn.diagnosis import (
 )
 from fastrnn.exponents import Doubles, Estimate, batch_lengths, largest
 from fastrnn.growth import close_windows, new_windows
-from fastrnn.kernels.neuron import SEGMENT
+from fastrnn.kernels.neuron_gradient import SEGMENT
 from fastrnn.lanes import Carried
 from fastrnn.rnn import RNN
 from fastrnn.sequences import Sequences, sequences

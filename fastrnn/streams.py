@@ -14,9 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn import engine
+from fastrnn import engine, gradients
 from fastrnn.checks import FloatArray, float_array
-from fastrnn.lanes import SLICE
+from fastrnn.gradients import Found
+from fastrnn.kernels import BOUNDED
+from fastrnn.kernels.neuron_gradient import SUMS
+from fastrnn.kernels.neuron_powers import LEAST
+from fastrnn.kernels.scaled_sums import mark_lost
+from fastrnn.lanes import SLICE, Carried, State, no_sums
 from fastrnn.layers import MOST_SUMS, SLICE_STEPS, TEAM
 from fastrnn.rnn import RNN
 from fastrnn.sequences import Sequences, sequences
@@ -68,27 +73,92 @@ def half_squares(
     y: Any,
     h0: Any,
     *,
-    per_sequence: bool,
+    scale: float,
+    each: bool,
     workers: int | None,
     memory: int | None,
-) -> tuple[Sequences, dict[str, FloatArray]]:
-    """As `engine.backward`, fused, of lazy arrays; with the job of a block."""
+) -> Found | None:
+    """As `gradients.find`, fused, of lazy arrays; None where that is to be done in memory."""
     left, starts = parts(net, x, y), [h0]
     typed = float_array("y", np.empty(0, y.dtype))
     for part in left[:-1]:
         starts.append(_end(net, [read(x, part)], starts[-1], workers, typed))
-    sums = None
-    dh: FloatArray | None = None
+    back: _NeuronBack | _LayerBack | None = None
     while left:
         part = left.pop()
         target = read(y, part, _time_axis(x), "y")
         job = sequences(net, read(x, part), h0=starts.pop(), others=(target,))
         target = job.full("y", target, "KBTO")
-        dh = np.zeros_like(job.h0) if dh is None else dh
-        options: dict[str, Any] = {"workers": workers, "memory": memory, "each": per_sequence}
-        sums, dh = engine.add_sums(job, target, dh, None, fused=True, sums=sums, **options)
-    assert dh is not None, "lazy arrays have steps"
-    return job, {**engine.named_sums(job, sums, per_sequence), "h0": dh}
+        back = back or (_NeuronBack if net.is_neuron else _LayerBack)(job, each)
+        if not back.take(job, target, workers, memory):
+            return None
+    assert back is not None, "lazy arrays have steps"
+    return back.found(job, scale)
+
+
+class _NeuronBack:
+    """What is carried from block to block of a neuron, and its sums."""
+
+    def __init__(self, job: Sequences, each: bool) -> None:
+        self._each = each
+        self._carried = Carried.start(np.zeros_like(job.h0))
+        self._sums = no_sums(len(SUMS), *job.size("KB"))
+
+    def take(
+        self, job: Sequences, target: FloatArray, workers: int | None, memory: int | None
+    ) -> bool:
+        """Walk back over a block; whether that was possible."""
+        if not is_ordinary(job.net.activation, job.h0):
+            return False
+        outside = gradients.walk_neuron(
+            engine.lanes(job, workers, memory), State.start(job.h0), target[..., 0], self._carried,
+            self._sums, None, fused=True, want_w3=job.net.has_readout,
+        )  # fmt: skip
+        return not outside.any()
+
+    def found(self, job: Sequences, scale: float) -> Found | None:
+        """The gradient of all blocks, of which this is the first; None if it lacks digits."""
+        dh, power, rest = self._carried
+        outside = np.zeros(job.size("KB"), bool)
+        mark_lost(self._sums, LEAST, outside)
+        if outside.any() or not np.isfinite(dh).all():
+            return None
+        sums = gradients.over_batch(self._sums, self._each)
+        return Found(job, scale, sums, None, (dh, power + rest), self._each)
+
+
+class _LayerBack:
+    """The same of a layer, in plain floats."""
+
+    def __init__(self, job: Sequences, each: bool) -> None:
+        self._each, self._dh = each, np.zeros_like(job.h0)
+        self._sums: Any = None
+
+    def take(
+        self, job: Sequences, target: FloatArray, workers: int | None, memory: int | None
+    ) -> bool:
+        """Walk back over a block."""
+        own = engine.layers(job, workers, memory)
+        self._sums, self._dh = own.backward(
+            job.h0, target, self._dh, None, fused=True, each=self._each, sums=self._sums
+        )
+        return True
+
+    def found(self, job: Sequences, scale: float) -> Found | None:
+        """The gradient of all blocks; None where floats overflowed."""
+        totals = gradients.layer_totals(job, self._sums, self._each)
+        dh0 = self._dh.astype(np.float64), np.zeros(self._dh.shape)
+        found = Found(job, scale, totals, None, dh0, self._each, has_sizes=False)
+        return found if gradients.is_whole(found) else None
+
+
+def is_ordinary(activation: str, states: FloatArray) -> bool:
+    """Whether states are such that kernels carry them on without a power of two."""
+    if activation in BOUNDED:
+        return True
+    size, info = abs(states), np.finfo(states.dtype)
+    within = (size < math.sqrt(info.max)) & ((size > math.sqrt(info.tiny)) | (size == 0))
+    return bool(within.all())
 
 
 def _end(

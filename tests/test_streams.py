@@ -8,7 +8,7 @@ import pytest
 
 import fastrnn
 from fastrnn import streams
-from fastrnn.kernels.neuron import SEGMENT
+from fastrnn.kernels.neuron_gradient import SEGMENT
 
 T = 5 * 32 * SEGMENT + 1234
 NETS = {

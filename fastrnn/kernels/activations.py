@@ -184,17 +184,22 @@ def _bounded_parts(a):
 def tanh(z):
     """tanh z."""
     shifted, p = _exp_parts(_usual(minimum(abs(z), TANH_ONE)))
-    h, _ = _tanh_and_sum(power_of_two(shifted), p)
-    return _tanh_of(z, h)
+    small, top, s = _tanh_fraction(power_of_two(shifted), p)
+    return _tanh_of(z, small, p, top / s)
 
 
 @part
 def tanh_with_slope(z):
     """tanh z, with the bits of `tanh`, and its derivative."""
     power, p, scale, rest = _bounded_parts(_usual(minimum(abs(z), _slope_zero(z))))
-    h, s = _tanh_and_sum(power, p)
+    small, top, s = _tanh_fraction(power, p)
+    # One division for both. The product, corrected once, is the quotient, rounded (Markstein 1990):
+    # but for a power of two over a number of ones alone, which top and s never are.
+    share = 1.0 / s
+    product = top * share
+    h = _tanh_of(z, small, p, fma(fma(-product, s, top), share, product))
     # Where the rest counts, h is all but 1, and (1 + h) (1 + rest) is 1 + h + 2 rest.
-    return _tanh_of(z, h), ((1.0 / s) * (1.0 + fma(2.0, rest, h))) * scale
+    return h, (share * (1.0 + fma(2.0, rest, abs(h)))) * scale
 
 
 @part
@@ -204,25 +209,28 @@ def _usual(a):
 
 
 @part
-def _tanh_of(z, h):
-    """The sign of z; and z itself where `_usual` raised it, as |tanh z| is at most |z|."""
-    return copysign(minimum(h, abs(z)), z)
+def _tanh_fraction(power, p):
+    """tanh a = top / s with s = (exp(2a) + 1) / 2, but where ``small``, see below.
 
-
-@part
-def _tanh_and_sum(power, p):
-    """tanh a and s = (exp(2a) + 1) / 2, neither of which ever falls as a rises.
-
-    s is rounded once, s - 1 is exact, and so (s - 1) / s = 1 - 1 / s rises with s. Where k = 0,
-    expm1(2a) / 2 is p and s is 1 + p, with too few digits for small p: tanh a = p - p (p / s)
-    takes little of their rounding, less than what it rises by from one p to the next (0.96 of it
-    at the largest p, 0.341). Exact residuals instead of that took 5 % longer.
+    Neither ever falls as a rises: s is rounded once, s - 1 is exact, and (s - 1) / s = 1 - 1 / s
+    rises with s.
     """
     s = fma(power, p, fma(power, 0.5, 0.5))
     small = power < 1.5
     # From 2**24 (2**53) on, s - 1 would be s and s - 2 by turns; with less than 1 it is s.
-    q = where(small, p, s - fma(power, -_short(p), 1.0)) / s
-    return where(small, fma(-p, q, p), q), s
+    return small, where(small, p, s - fma(power, -_short(p), 1.0)), s
+
+
+@part
+def _tanh_of(z, small, p, quotient):
+    """tanh z from that quotient, p / s where ``small``: there, expm1(2a) / 2 is p and s is 1 + p.
+
+    That has too few digits for small p: tanh a = p - p (p / s) takes little of their rounding, less
+    than what it rises by from one p to the next (0.96 of it at the largest p, 0.341). Exact
+    residuals instead of that took 5 % longer. Where `_usual` raised z, tanh z is z.
+    """
+    h = where(small, fma(-p, quotient, p), quotient)
+    return copysign(minimum(h, abs(z)), z)
 
 
 @part

@@ -9,7 +9,7 @@ Sizes: T steps, F inputs, H hidden units, O outputs.
     f         activation             w1, w2, b, w3, b3   (H,F) (H,H) (H,) (O,H) (O,)
     x         (T, F), any strides    h, h_powers         (H,): state before the first step
 
-A sum over time is kept in four numbers, those of `neuron_scaled`.
+A sum over time is kept in four numbers, those of ``scaled_sums``.
 """
 
 import math
@@ -18,8 +18,8 @@ import numpy as np
 
 from fastrnn.kernels.activations import activate, is_homogeneous, slope_scaled
 from fastrnn.kernels.jit import kernel
-from fastrnn.kernels.neuron_scaled import SUM
 from fastrnn.kernels.powers import add_exactly, normalise, shifted_number
+from fastrnn.kernels.scaled_sums import SUM
 from fastrnn.kernels.simd import fma_number, lane, single
 
 # 2**-1100 of a sum's largest term is nothing beside it.

@@ -59,8 +59,9 @@ def kernel(function: Callable[..., Any]) -> Any:
     which stops vectorisation without a word (5.9 ns instead of 0.94 a step).
     No ``fastmath``: contraction would give scalar and vector code different bits.
     No ``parallel``: it aborts under nested threads and dies in forked children.
+    ``forceinline`` is said, as what a `part` calls would else be compiled as the part is.
     """
-    dispatcher = _compiled(function, _nrt=True)
+    dispatcher = _compiled(function, forceinline=False, _nrt=True)
     dispatcher._cache = KernelCache(function)
     return dispatcher
 
@@ -80,7 +81,7 @@ def bare(function: Callable[..., Any]) -> Any:
     arrays: it would never let go of them. Others are told to count (``_nrt``), lest Numba compiles
     them as their first caller was.
     """
-    dispatcher = _compiled(function, _nrt=False)
+    dispatcher = _compiled(function, forceinline=False, _nrt=False)
     dispatcher._cache = KernelCache(function)
     return dispatcher
 
@@ -91,6 +92,11 @@ def part(function: Callable[..., Any]) -> Any:
     ``forceinline``: a call would pass vectors through memory.
     """
     return _compiled(function, forceinline=True, _nrt=True)
+
+
+def bare_part(function: Callable[..., Any]) -> Any:
+    """A `part` that is `bare`."""
+    return _compiled(function, forceinline=True, _nrt=False)
 
 
 def written_out(function: Callable[..., Any]) -> Any:

@@ -20,11 +20,11 @@ from numpy.typing import DTypeLike
 from fastrnn.kernels.jit import bare, part, written_out
 from fastrnn.kernels.layer import load_step
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
-from fastrnn.kernels.neuron_scaled import NO_POWER
 from fastrnn.kernels.panels import rooms
 from fastrnn.kernels.powers import normalise
 from fastrnn.kernels.products import add_outer, affine, copy_row, of_packed, panel_width
 from fastrnn.kernels.rows import clear_between
+from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.simd import (
     any_lane,
     first_lanes,

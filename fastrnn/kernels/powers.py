@@ -42,6 +42,16 @@ def shifted(v, binades):
 
 
 @part
+def float_of(v, binades):
+    """v * 2**binades, v within 2**-1000 and 2**1000: rounded once, to 0 or inf if it has to be."""
+    bounded = maximum(minimum(binades, 2.0 * MOST_BINADES), -2.0 * MOST_BINADES)
+    half = (0.5 * bounded + integer_shift(v)) - integer_shift(v)
+    return (v * power_of_two(half + integer_shift(v))) * power_of_two(
+        (bounded - half) + integer_shift(v)
+    )
+
+
+@part
 def shifted_number(value, binades):
     """value * 2**binades, of a number."""
     return math.ldexp(value, int(min(max(binades, LEAST_SHIFT), -LEAST_SHIFT)))

@@ -224,6 +224,28 @@ _operator(
 )
 
 
+# --- truth values ---
+
+
+def _on_masks(symbol, emit, arguments):
+    class Template(typing.templates.AbstractTemplate):
+        key = symbol
+
+        def generic(self, given, keywords):
+            fits = len(set(given)) == 1 and isinstance(given[0], Mask)
+            return typing.signature(given[0], *given) if fits else None
+
+    typing.templates.infer_global(symbol)(Template)
+    lower_builtin(symbol, *(Mask,) * arguments)(
+        lambda context, builder, signature, values: emit(builder, *values)
+    )
+
+
+_on_masks(operator.and_, lambda builder, a, b: builder.and_(a, b), 2)
+_on_masks(operator.or_, lambda builder, a, b: builder.or_(a, b), 2)
+_on_masks(operator.invert, lambda builder, a: builder.not_(a), 1)
+
+
 @intrinsic
 def fma_number(typingctx, a, b, c):
     """fma of plain numbers of one type: a loop of them is left to the compiler to vectorise."""

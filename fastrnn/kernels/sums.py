@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.kernels.jit import kernel
-from fastrnn.kernels.neuron_scaled import NO_POWER
-from fastrnn.kernels.powers import shifted_number
+from fastrnn.kernels.scaled_sums import NO_POWER, SUM, add_totals
 
 
 def ordered_sum(
@@ -25,7 +24,7 @@ def ordered_sum(
 
 
 def ordered_total(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums (N, 1, 4) over the B of (N, B, 4), the numbers of `neuron_scaled`, in order."""
+    """Sums (N, 1, 4) over the B of (N, B, 4), each in the numbers of ``scaled_sums``, in order."""
     total = np.zeros((len(sums), 1, sums.shape[2]))
     total[..., -1] = NO_POWER
     _add_totals(sums, total)
@@ -35,23 +34,12 @@ def ordered_total(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 @kernel
 def _add_totals(sums, total):  # type: ignore[no-untyped-def]
     for row in range(sums.shape[0]):
-        value, lost, sizes, own = 0.0, 0.0, 0.0, NO_POWER
+        found = (0.0, 0.0, 0.0, NO_POWER)
         for i in range(sums.shape[1]):
-            term, rest, size, power = sums[row, i]
-            if size == 0.0:
-                continue
-            # Nothing has no exponent: some powers are even less than that which stands for it.
-            top = max(own, power) if sizes != 0.0 else power
-            value, term = shifted_number(value, own - top), shifted_number(term, power - top)
-            after = value + term
-            back = after - value
-            error = (value - (after - back)) + (term - back)
-            lost = shifted_number(lost, own - top) + shifted_number(rest, power - top)
-            lost += error if math.isfinite(after) else 0.0
-            sizes = shifted_number(sizes, own - top) + shifted_number(size, power - top)
-            value, own = after, top
-        for number, found in enumerate((value, lost, sizes, own)):
-            total[row, 0, number] = found
+            value, lost, size, power = sums[row, i]
+            found = add_totals(found, (value, lost, size, power))
+        for number in range(SUM):
+            total[row, 0, number] = found[number]
 
 
 @kernel

@@ -1,6 +1,6 @@
 """Tables of sums of numbers of any magnitude, a column for each component.
 
-The first four rows are the numbers of `neuron_scaled`: sum, what rounding took from it, sum of
+The first four rows are the numbers of ``scaled_sums``: sum, what rounding took from it, sum of
 absolute terms, and an exponent that they lack. The last two take terms that all share one exponent
 and their absolute values, until that exponent changes and they are settled. Columns are padded to
 whole vectors of float64.
@@ -8,8 +8,8 @@ whole vectors of float64.
 
 from fastrnn.kernels.jit import bare, kernel, part
 from fastrnn.kernels.memory import lanes_of, load, store
-from fastrnn.kernels.neuron_scaled import NO_POWER
 from fastrnn.kernels.powers import shifted
+from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.simd import any_lane, first_lanes, like, maximum, where
 
 VALUE, LOST, SIZE, POWER, TERMS, SIZES, TABLE = range(7)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastrnn import engine_scaled, mending
+from fastrnn import gradients
 from fastrnn.calls import verb
 from fastrnn.checks import flag, sequence_array, wanted_fields
-from fastrnn.gradient import Gradient, collect, collect_scaled, split_upstream
+from fastrnn.gradient import Gradient, collect, split_upstream
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences
@@ -98,15 +97,9 @@ def backward(
     new = "KBTF" if "x" in wanted else "KBH"
     job = sequences(net, x, h0=h0, lengths=lengths, others=(upstream,), results=new)
     upstream, dlast = split_upstream(job, upstream)
-    options: dict[str, Any] = {
-        "fused": False,
-        "want_dx": "x" in wanted,
-        "per_sequence": per_sequence,
-        "workers": workers,
-        "memory": byte_budget(memory),
-    }
-    if scaled:
-        found = engine_scaled.backward(job, upstream, dlast, **options)
-        return collect_scaled(job, found, wanted, per_sequence)
-    arrays = mending.backward(job, upstream, dlast, **options)
-    return collect(job, arrays, wanted, per_sequence)
+    found = gradients.find(
+        job, upstream, dlast, fused=False, want_dx="x" in wanted, each=per_sequence, scaled=scaled,
+        workers=workers, memory=byte_budget(memory),
+    )  # fmt: skip
+    arrays, shares = found.scaled("h0" in wanted) if scaled else found.floats("h0" in wanted)
+    return collect(job, arrays, wanted, found.each, shares)

@@ -9,21 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastrnn import engine_scaled, mending, streams, truncated
+from fastrnn import gradients, streams, truncated
 from fastrnn.calls import verb
 from fastrnn.checks import (
     FloatArray,
     choice,
     flag,
-    is_finite,
     positive,
     sequence_array,
     wanted_fields,
 )
-from fastrnn.gradient import Gradient, collect, collect_scaled
+from fastrnn.gradient import Gradient, collect
+from fastrnn.gradients import Found
 from fastrnn.memory import byte_budget
 from fastrnn.rnn import RNN, require_net
-from fastrnn.sequences import Sequences, sequences
+from fastrnn.sequences import sequences
 
 
 @verb
@@ -119,9 +119,12 @@ def loss_and_grad(
             raise ValueError("truncate must be None where scaled=True, and for wrt 'x' and 'h0'")
     whole = lengths is None and not scaled and truncate is None and "x" not in wanted
     if whole and streams.suit(net, x, y):
-        read = _of_streams(net, x, y, h0, wanted, per_sequence, workers, byte_budget(memory))
+        read = streams.half_squares(
+            net, x, y, h0, scale=2.0 / math.prod(np.shape(y)), each=per_sequence, workers=workers,
+            memory=byte_budget(memory),
+        )  # fmt: skip
         if read is not None:
-            return read
+            return _seen(read, wanted, False)
     target = sequence_array("y", y)
     new = "KBTF" if "x" in wanted else "KBH"
     job = sequences(net, x, h0=h0, lengths=lengths, others=(target,), results=new)
@@ -129,17 +132,17 @@ def loss_and_grad(
     # Kernels work on half the sum of squares, whose gradient needs no factor.
     scale = 2.0 / max(1, job.predictions)
     options: dict[str, Any] = {
-        "per_sequence": per_sequence,
+        "scale": scale,
+        "each": per_sequence,
         "workers": workers,
         "memory": byte_budget(memory),
     }
-    if scaled:
-        options |= {"want_dx": "x" in wanted, "want_h0": "h0" in wanted}
-        none = np.zeros_like(job.h0)
-        found = engine_scaled.backward(job, target, none, fused=True, scale=scale, **options)
-        value = job.visible(found[0]["loss"], "KB" if per_sequence else "K")
-        return value, collect_scaled(job, found, wanted, per_sequence)
-    return _in_floats(job, target, wanted, scale, truncate=truncate, **options)
+    if truncate is None or truncate >= job.x.shape[1]:
+        options |= {"want_dx": "x" in wanted, "scaled": scaled}
+        found = gradients.find(job, target, np.zeros_like(job.h0), fused=True, **options)
+    else:
+        found = truncated.in_windows(job, target, truncate, **options)
+    return _seen(found, wanted, scaled)
 
 
 @verb
@@ -152,68 +155,19 @@ def loss_and_grad_of_each(net: RNN, x: FloatArray, y: FloatArray) -> tuple[Any, 
     job = sequences(net, x, others=(y,))
     target = job.full("y", y, "KBTO")
     scale = 2.0 / (job.x.shape[1] * net.output_size)
-    return _in_floats(job, target, job.weight_names, scale, per_sequence=True)
+    found = gradients.find(
+        job, target, np.zeros_like(job.h0), fused=True, want_dx=False, each=True, scaled=False,
+        workers=None, memory=None, scale=scale,
+    )  # fmt: skip
+    return _seen(found, job.weight_names, False)
 
 
-def _in_floats(
-    job: Sequences,
-    target: FloatArray,
-    wanted: tuple[str, ...],
-    scale: float,
-    *,
-    per_sequence: bool,
-    truncate: int | None = None,
-    workers: int | None = None,
-    memory: int | None = None,
-) -> tuple[Any, Gradient]:
-
-    def half_squares(
-        job: Sequences, target: FloatArray, memory: int | None, each: bool = True
-    ) -> Any:
-        return mending.backward(
-            job, target, np.zeros_like(job.h0), fused=True, want_dx="x" in wanted,
-            per_sequence=each, workers=workers, memory=memory,
-        )  # fmt: skip
-
-    if truncate is None or truncate >= job.x.shape[1]:
-        arrays = half_squares(job, target, memory, per_sequence)
-    else:
-        arrays = truncated.in_windows(
-            job, target, truncate, half_squares, per_sequence=per_sequence, workers=workers,
-            memory=memory,
-        )  # fmt: skip
-    return _mean(job, arrays, wanted, scale, per_sequence)
-
-
-def _of_streams(
-    net: RNN,
-    x: Any,
-    y: Any,
-    h0: ArrayLike | None,
-    wanted: tuple[str, ...],
-    per_sequence: bool,
-    workers: int | None,
-    memory: int | None,
-) -> tuple[Any, Gradient] | None:
-    """The same, read block by block; None where something overflowed, to be mended in memory."""
-    job, arrays = streams.half_squares(
-        net, x, y, h0, per_sequence=per_sequence, workers=workers, memory=memory
-    )
-    if not all(is_finite(array) for array in arrays.values()):
-        return None
-    predictions = math.prod(y.shape)
-    return _mean(job, arrays, wanted, 2.0 / predictions, per_sequence)
-
-
-def _mean(
-    job: Sequences,
-    arrays: dict[str, FloatArray],
-    wanted: tuple[str, ...],
-    scale: float,
-    per_sequence: bool,
-) -> tuple[Any, Gradient]:
-    """Loss and gradients as the caller sees them, from those of half the sum of squares."""
-    with np.errstate(over="ignore"):  # inf is the honest answer of plain floats
-        arrays = {name: scale * arrays[name] for name in ("loss", *wanted)}
-        value = job.visible(arrays["loss"].astype(job.dtype), "KB" if per_sequence else "K")
-    return value, collect(job, arrays, wanted, per_sequence)
+def _seen(found: Found, wanted: tuple[str, ...], scaled: bool) -> tuple[Any, Gradient]:
+    """Loss and gradients as the caller sees them."""
+    job, axes = found.job, "KB" if found.each else "K"
+    arrays, shares = found.scaled("h0" in wanted) if scaled else found.floats("h0" in wanted)
+    value: Any = arrays["loss"]
+    if not scaled:
+        with np.errstate(over="ignore"):
+            value = value.astype(job.dtype)
+    return job.visible(value, axes), collect(job, arrays, wanted, found.each, shares)

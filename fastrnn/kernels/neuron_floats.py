@@ -1,0 +1,323 @@
+"""The scalar neuron back through a block of steps in plain floats, and whether they sufficed.
+
+What is carried comes in by an exact power of two that brings it near 1, and so do errors and
+upstream gradients. The sums of sizes tell what overflowed, and the least |dz| what underflowed:
+`failed` judges by what was found, and by nothing that was known before.
+"""
+
+import numpy as np
+
+from fastrnn.kernels.activations import is_homogeneous
+from fastrnn.kernels.jit import apart, bare, bare_part
+from fastrnn.kernels.memory import load, load_double, store
+from fastrnn.kernels.powers import shifted
+from fastrnn.kernels.simd import any_lane, copysign, fma, like, minimum, where
+from fastrnn.kernels.tiles import load_row, load_row_double, place
+
+# Steps of a block, after which sums go into float64: what is done then takes as long as 3 steps.
+STEPS = 32
+# Numbers whose exponents are at most so large, and no less than minus that, are taken as they are.
+KEPT_32, KEPT_64 = 20.0, 200.0
+# Exponents of what is carried and of what is upstream that differ by more are taken apart.
+REACH_32, REACH_64 = 40.0, 300.0
+# Exponents of the least normal numbers, nearly.
+LEAST_32, LEAST_64 = -126.0, -1000.0
+# The least dz of which no digit is lost in products with ordinary numbers.
+LOW_32, LOW_64 = 2.0**-60, 2.0**-400
+# Rows of a block's states: those before and after each step.
+STATE_ROWS = STEPS + 1
+# Rows of what a block finds: what is carried; what errors or upstream gradients are multiplied
+# by; the power of two of the states (see ``neuron_powers``); whether those are of use; the least
+# |dz|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; 1 where all that failed.
+CARRIED, FACTOR, STATE_SCALE, IN_REACH, LEAST_DZ, SUMS_FOUND, SIZES_FOUND = 0, 1, 2, 3, 4, 5, 10
+SQUARES, BAD, FOUND = 15, 16, 17
+# Rows of what is carried from block to block in float64: dh * 2**(power + rest); 1 where lanes are
+# outside; blocks that are not to be tried in floats, and 0 if there are some; exponents of the
+# block's dh and of its states; 1 where those of all sums are 0.
+DH, POWER, REST, OUTSIDE, NOT_TRIED, TRIED, BASE, STATE_POWER, PLAIN_SUMS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+)
+CARRIED_ROWS = 9
+# Rows of constants: mantissa and exponent of w1, w2 and w3, then w1, w2, w3 and b3 themselves.
+W1, W2, W3, PLAIN_W1, PLAIN_W2, PLAIN_W3, PLAIN_B3, CONSTANTS = 0, 2, 4, 6, 7, 8, 9, 10
+
+
+@bare_part
+def kept(array):
+    """See KEPT_32."""
+    return KEPT_32 if array.itemsize == 4 else KEPT_64
+
+
+@bare_part
+def reach(array):
+    """See REACH_32."""
+    return REACH_32 if array.itemsize == 4 else REACH_64
+
+
+@bare_part
+def least_exponent(array):
+    """See LEAST_32."""
+    return LEAST_32 if array.itemsize == 4 else LEAST_64
+
+
+@bare_part
+def low(array):
+    """See LOW_32."""
+    return LOW_32 if array.itemsize == 4 else LOW_64
+
+
+@bare_part
+def scale_of(array, power):
+    """2**-power for a number of the array's type; 0 where that is too small for one."""
+    below = -power < least_exponent(array)
+    return where(below, 0.0, shifted(like(power, 1.0), where(below, 0.0, -power)))
+
+
+@bare_part
+def prepare(
+    constants, hs, h_row, ups, remaining, fused, row, steps, v, carried, found
+):  # fmt: skip
+    """What is carried, and factors of what is upstream, of 8 lanes for a block of steps."""
+    block = found.size // FOUND
+    dh, state = load(carried, DH * block + v), load(carried, STATE_POWER * block + v)
+    power, rest = load(carried, POWER * block + v), load(carried, REST * block + v)
+    one = like(dh, 1.0)
+    if any_lane((power != 0.0) | (rest != 0.0) | (state != 0.0)):
+        _bring_near(constants, hs, h_row, ups, remaining, fused, row, steps, v, carried, found)
+    else:
+        store(carried, BASE * block + v, power)
+        store(found, CARRIED * block + v, dh)
+        store(found, FACTOR * block + v, load(constants, PLAIN_W3 * block + v) if fused else one)
+        store(found, STATE_SCALE * block + v, one)
+        store(found, IN_REACH * block + v, load(carried, TRIED * block + v))
+
+
+@bare
+def _bring_near(
+    constants, hs, h_row, ups, remaining, fused, row, steps, v, carried, found
+):  # fmt: skip
+    """The same where something has an exponent."""
+    apart()
+    block = found.size // FOUND
+    dh, state = load(carried, DH * block + v), load(carried, STATE_POWER * block + v)
+    power = load(carried, POWER * block + v) + load(carried, REST * block + v)
+    zero = like(dh, 0.0)
+    # Exponents: of what is upstream, of what is carried.
+    unit = state if fused else zero
+    base = where(dh != 0.0, power, unit)
+    scale = scale_of(found, state)
+    largest, fits = _upstream(
+        constants, hs, h_row, ups, remaining, fused, row, steps, v, scale, found
+    )
+    some, gap = largest != 0.0, base - unit
+    # What is carried is little beside what is upstream; or nothing, but for its sign.
+    below, nothing = some & (gap < -reach(found)), some & (gap < least_exponent(found))
+    dh = where(below, shifted(dh, gap), dh)
+    dh = where(nothing, copysign(like(dh, 2.0 ** least_exponent(found)), dh), dh)
+    base, gap = where(below, unit, base), where(below, 0.0, gap)
+    # Or what is upstream is little or nothing beside what is carried.
+    above = (gap > reach(found)) & (largest > 2.0 ** reach(found))
+    usable = where(above | (state < least_exponent(found)), zero, fits)
+    factor = where(some, scale_of(found, gap), zero)
+    if fused:
+        w3 = load(constants, PLAIN_W3 * block + v)
+        scaled = w3 * factor
+        lost = (w3 != 0.0) & (factor != 0.0) & (abs(scaled) < 2.0 ** least_exponent(found))
+        usable, factor = where(lost, zero, usable), scaled
+    store(carried, BASE * block + v, base)
+    store(found, CARRIED * block + v, dh)
+    store(found, FACTOR * block + v, factor)
+    store(found, STATE_SCALE * block + v, scale)
+    store(found, IN_REACH * block + v, usable * load(carried, TRIED * block + v))
+
+
+@bare
+def _upstream(constants, hs, h_row, ups, remaining, fused, row, steps, v, scale, found):
+    """The largest size of what is upstream; 1 where the states' scale takes no digit from it."""
+    block = found.size // FOUND
+    w3, b3 = load(constants, PLAIN_W3 * block + v), load(constants, PLAIN_B3 * block + v)
+    up_place, running_steps = place(ups, v), load_double(remaining, v)
+    zero, one = like(w3, 0.0), like(w3, 1.0)
+    largest, least, offset = zero, like(w3, np.inf), zero
+    for s in range(steps):
+        running = running_steps > float(row + s)
+        up = load_row_double(ups, up_place, row + s)
+        if fused:
+            product = w3 * load_double(hs, (h_row + s + 1) * block + v)
+            least = minimum(where(running, abs(product), np.inf), least)
+            own = where(running, abs(b3 - up), 0.0)
+            offset = where(own <= offset, offset, own)
+            up = fma(b3 - up, scale, product)
+        size = where(running, abs(up), 0.0)
+        largest = where(size <= largest, largest, size)
+    # By a scale that small, digits are lost of what is then nothing beside a product.
+    nothing = (least >= low(found)) & (offset <= 2.0 ** reach(found))
+    lost = (scale < 2.0 ** -reach(found)) & ~nothing
+    return largest, where(lost, zero, one)
+
+
+@bare_part
+def retreat(
+    f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v, found,
+    dzs, want_sums, want_w3,
+):  # fmt: skip
+    """Walk a vector back over a block of steps: rows of dz, sums, and what tells of lost digits.
+
+    Each kind of walk is compiled by itself: branches within its steps cost a third.
+    """
+    if fused:
+        if ragged:
+            _retreat(
+                f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, True, row, steps,
+                v, found, dzs, True, True,
+            )  # fmt: skip
+        elif want_w3:
+            _retreat(
+                f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, True, row, steps,
+                v, found, dzs, True, True,
+            )  # fmt: skip
+        else:
+            _retreat(
+                f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, True, row, steps,
+                v, found, dzs, True, False,
+            )  # fmt: skip
+    elif ragged:
+        _retreat(
+            f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, False, row, steps, v,
+            found, dzs, True, False,
+        )  # fmt: skip
+    elif want_sums:
+        _retreat(
+            f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
+            found, dzs, True, False,
+        )  # fmt: skip
+    else:
+        _retreat(
+            f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
+            found, dzs, False, False,
+        )  # fmt: skip
+
+
+@bare_part
+def _retreat(
+    f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v,
+    found, dzs, want_sums, want_w3,
+):  # fmt: skip
+    block = found.size // FOUND
+    w2, w3, b3 = load(weights, block + v), load(readout, v), load(readout, block + v)
+    x_place, up_place = place(xs, v), place(ups, v)
+    dh, factor = load(found, CARRIED * block + v), load(found, FACTOR * block + v)
+    scale = load(found, STATE_SCALE * block + v)
+    of_zero = where(abs(w2) < low(found), like(w2, 0.0), np.inf)
+    sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = squares = like(w2, 0.0)
+    size_w1 = size_w2 = size_b = size_w3 = size_b3 = like(w2, 0.0)
+    least = like(w2, np.inf)
+    for s in range(steps - 1, -1, -1):
+        slope, up = load(slopes, (row + s) * block + v), load_row(ups, up_place, row + s)
+        if fused:
+            h, offset = load(hs, (h_row + s + 1) * block + v), b3 - up
+            if is_homogeneous(f):
+                offset = offset * scale
+            up = fma(w3, h, offset)
+        if ragged:
+            running = load(remaining, v) > float(row + s)
+            slope, up = where(running, slope, 0.0), where(running, up, 0.0)
+        if fused:
+            if want_w3:
+                term = up * h
+                sum_w3, size_w3 = sum_w3 + term, size_w3 + abs(term)
+            sum_b3, size_b3 = sum_b3 + up, size_b3 + abs(up)
+            squares = fma(up, up, squares)
+        dh = fma(factor, up, dh)
+        dz = dh * slope
+        size = abs(dz)
+        # An exact 0 lost nothing, unless a small w2 made it.
+        counts = where((dh != 0.0) | (up != 0.0), size, of_zero)
+        if is_homogeneous(f):
+            counts = where(slope != 0.0, counts, np.inf)
+        elif ragged:
+            counts = where(running, counts, np.inf)
+        least = minimum(counts, least)
+        sum_b, size_b = sum_b + dz, size_b + size
+        if want_sums:
+            x, h = load_row(xs, x_place, row + s), load(hs, (h_row + s) * block + v)
+            if ragged:
+                x = where(running, x, 0.0)
+            sum_w1, size_w1 = fma(dz, x, sum_w1), fma(size, abs(x), size_w1)
+            sum_w2, size_w2 = fma(dz, h, sum_w2), fma(size, abs(h), size_w2)
+        store(dzs, s * block + v, dz)
+        before = w2 * dz
+        dh = where(running, before, dh) if ragged else before
+    store(found, LEAST_DZ * block + v, least)
+    store(found, (SUMS_FOUND + 2) * block + v, sum_b)
+    store(found, (SIZES_FOUND + 2) * block + v, size_b)
+    if want_sums:
+        store(found, SUMS_FOUND * block + v, sum_w1)
+        store(found, (SUMS_FOUND + 1) * block + v, sum_w2)
+        store(found, SIZES_FOUND * block + v, size_w1)
+        store(found, (SIZES_FOUND + 1) * block + v, size_w2)
+    if fused:
+        store(found, (SUMS_FOUND + 3) * block + v, sum_w3)
+        store(found, (SUMS_FOUND + 4) * block + v, sum_b3)
+        store(found, (SIZES_FOUND + 3) * block + v, size_w3)
+        store(found, (SIZES_FOUND + 4) * block + v, size_b3)
+        store(found, SQUARES * block + v, squares)
+
+
+@bare_part
+def failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
+    """Whether digits may have been lost, or a lane was not to be tried."""
+    block = found.size // FOUND
+    high, least_sum = 2.0 ** reach(found) / low(found), low(found) * 2.0 ** -reach(found)
+    size_b = load(found, (SIZES_FOUND + 2) * block + v)
+    good = (load(found, LEAST_DZ * block + v) >= low(found)) & (size_b <= high)
+    good = good & (load(found, IN_REACH * block + v) > 0.0)
+    if fused:
+        squares = load(found, SQUARES * block + v)
+        none = load(found, (SIZES_FOUND + 4) * block + v) == 0.0
+        good = good & ((squares >= low(found)) | none) & (squares <= high)
+        if want_w3:
+            size = load(found, (SIZES_FOUND + 3) * block + v)
+            some = (size >= least_sum) | none
+            if any_lane(~some):
+                some = some | _all_zero(hs, (h_row + 1) * block + v, steps, block)
+            good = good & some & (size <= high)
+    if want_sums:
+        for factor in range(2):
+            size = load(found, (SIZES_FOUND + factor) * block + v)
+            some = (size >= least_sum) | (size_b == 0.0)
+            if any_lane(~some):
+                some = some | _none_small(found, xs, hs, h_row, row, steps, v, block, factor == 0)
+            good = good & some & (size <= high)
+    return ~good
+
+
+@bare_part
+def _all_zero(rows, place, steps, block):
+    """Where a number is 0 over all steps."""
+    sum_ = abs(load(rows, place))
+    for s in range(1, steps):
+        sum_ = sum_ + abs(load(rows, s * block + place))
+    return sum_ == 0.0
+
+
+@bare_part
+def _none_small(found, xs, hs, h_row, row, steps, v, block, of_inputs):
+    """Where factors are 0 or so large that their products with a dz that is good are exact."""
+    x_place = place(xs, v)
+    small = load(hs, h_row * block + v) != load(hs, h_row * block + v)
+    for s in range(steps):
+        factor = load(hs, (h_row + s) * block + v)
+        if of_inputs:
+            factor = load_row(xs, x_place, row + s)
+        size = abs(factor)
+        small = small | ((size < low(found)) & (size != 0.0))
+    return ~small

@@ -1,0 +1,569 @@
+"""The scalar neuron back through time: one gradient, right at any magnitude.
+
+Arrays and blocks of lanes are those of ``neuron``. What is pulled back is a float64 number with an
+exponent beside it, and so are the states where f does not squash them, and all sums over time
+(``scaled_sums``): no range of floats is left on the way.
+
+Time goes in blocks of STEPS steps, from the last to the first. A block is computed in plain
+floats (``neuron_floats``), brought near 1 by exact powers of two, and judged by what it found:
+where digits may have been lost, the same steps are walked with an exponent each
+(``neuron_powers``), and each lane takes what is right for itself. Its bits do not depend on the
+lanes beside it, nor on how a job was cut: blocks are at fixed steps.
+
+Only the state before every block is kept; a block's states are computed again, in the first cache.
+
+Where pre-activations are infinite, or upstream gradients below LEAST, lanes are marked as
+``outside`` and their results are void: see ``exact``.
+"""
+
+import numpy as np
+
+from fastrnn.kernels.activations import is_homogeneous, with_slope
+from fastrnn.kernels.blocks import (
+    clear,
+    copy,
+    doubles,
+    extremes,
+    gather_block,
+    gather_weights,
+    integers,
+    lane_offsets,
+    numbers,
+    remaining_steps,
+    sequence,
+)
+from fastrnn.kernels.jit import apart, bare, bare_part, kernel
+from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
+from fastrnn.kernels.neuron import find_starts, pre_activation
+from fastrnn.kernels.neuron_floats import (
+    BAD,
+    BASE,
+    CARRIED_ROWS,
+    CONSTANTS,
+    DH,
+    FOUND,
+    IN_REACH,
+    NOT_TRIED,
+    OUTSIDE,
+    PLAIN_SUMS,
+    PLAIN_W1,
+    PLAIN_W2,
+    PLAIN_W3,
+    POWER,
+    REST,
+    SIZES_FOUND,
+    SQUARES,
+    STATE_POWER,
+    STATE_ROWS,
+    STEPS,
+    SUMS_FOUND,
+    TRIED,
+    W1,
+    W2,
+    W3,
+    failed,
+    kept,
+    prepare,
+    retreat,
+)
+from fastrnn.kernels.neuron_powers import (
+    LEFT,
+    POWER_ROWS,
+    advance_with_powers,
+    exponent_at,
+    find_z,
+    settled,
+    split,
+    walk,
+)
+from fastrnn.kernels.powers import float_of, normalise, normalise_vector
+from fastrnn.kernels.scaled_sums import (
+    NO_POWER,
+    SUM,
+    add_block,
+    add_block_at,
+    add_totals,
+    load_sum,
+    store_sum,
+    store_sum_where,
+)
+from fastrnn.kernels.simd import any_lane, copysign, like, minimum, where
+from fastrnn.kernels.tiles import (
+    find_layouts,
+    load_row,
+    load_rows,
+    place,
+    rows_for,
+    store_row,
+    store_rows,
+)
+from fastrnn.kernels.turns import finish, take
+
+# What is summed up: gradients, and half the squared errors.
+SUMS = ("w1", "w2", "b", "w3", "b3", "loss")
+# Steps after which lanes that were not to be tried in floats are tried again. No power of two: a
+# cache would have the same few places for the rows of all the chunks of a long sequence.
+SEGMENT = 2112
+# Blocks of a lane that failed are walked so many times before floats are tried again.
+PATIENCE = 8.0
+# What becomes of the gradient of x.
+NO_DX, PLAIN_DX, SCALED_DX = 0, 1, 2
+
+
+@kernel
+def backward(
+    f, w1, w2, b, w3, b3, x, h0, h0_powers, lengths, lanes, vectors, turns, most, tile, fused,
+    upstream, dh, powers, rests, sums, want_sums, want_w3, mantissas, exponents, want_dx, scale,
+    outside,
+):  # fmt: skip
+    """Pull a gradient of the states back to the weights, to x and to h_0.
+
+    States begin with h0 * 2**h0_powers. ``upstream``, a view (K, B, T), is the gradient, and
+    dh * 2**(powers + rests), arrays (K, B, 1), a further one of the last state, which becomes that
+    of h_0. Where ``fused``, upstream is the target y instead, and what is differentiated is half
+    the sum of the squares of w3 h_t + b3 - y_t. It and the gradients of the weights are added to
+    ``sums`` (6, K, B, 4), in the order of SUMS, unless not ``want_sums``; that of w3 only where
+    ``want_w3``. The gradient of x, times ``scale``, goes into the view ``mantissas``, and
+    ``exponents`` where it is not to be plain floats. Lanes outside get a 1 in ``outside`` (K, B).
+    """
+    inputs, targets, outputs = (
+        numbers_at(x[0], h0), numbers_at(upstream[0], h0), numbers_at(mantissas[0], h0),
+    )  # fmt: skip
+    power_outputs = numbers_at(exponents[0], dh)
+    n = lanes_of(h0)
+    block = vectors * n
+    nets, sequences, ends = integers(block), integers(block), integers(block)
+    x_offsets, x_layouts = integers(block), integers(vectors)
+    up_offsets, up_layouts = integers(block), integers(vectors)
+    offsets, layouts, power_layouts = integers(block), integers(vectors), integers(block)
+    weights, readout, remaining = (
+        numbers(h0, 3 * block), numbers(h0, 2 * block), numbers(h0, block),
+    )  # fmt: skip
+    x_tile, rows, es, tile_offsets = (
+        numbers(h0, tile * block), numbers(h0, tile * block),
+        doubles(tile * block if want_dx == SCALED_DX else 8), sequence(block),
+    )  # fmt: skip
+    tiles = max(1, (extremes(lengths, lengths.size)[1] + tile - 1) // tile)
+    starts, start_powers = numbers(h0, tiles * block), doubles(tiles * block)
+    blocks = (tile + STEPS - 1) // STEPS
+    hs, slopes, dzs = (
+        numbers(h0, blocks * STATE_ROWS * block), numbers(h0, tile * block),
+        numbers(h0, STEPS * block),
+    )  # fmt: skip
+    powered = blocks if is_homogeneous(f) else 1
+    hes, powers_of_blocks = numbers(h0, powered * STATE_ROWS * block), doubles(powered * block)
+    rooms, found = numbers(h0, POWER_ROWS * block), numbers(h0, FOUND * block)
+    zs, walked, totals = (
+        numbers(h0, STEPS * n),
+        doubles(2 * STEPS * 8),
+        doubles(SUM * len(SUMS) * block),
+    )
+    constants, carried = (
+        doubles(CONSTANTS * block),
+        doubles((CARRIED_ROWS + SUM * len(SUMS)) * block),
+    )
+    for _ in range(most):
+        start = block * take(turns)
+        if start >= lanes.size:
+            break
+        count = min(block, lanes.size - start)
+        width = gather_block(lanes, start, count, h0, lengths, nets, sequences, ends)
+        gather_weights(w1, w2, b, nets, width, weights)
+        lane_offsets(nets, sequences, width, 0, x[1], x_offsets)
+        find_layouts(h0, x_offsets, x[2], width, x_layouts)
+        lane_offsets(nets, sequences, width, upstream[1], upstream[2], up_offsets)
+        find_layouts(h0, up_offsets, upstream[3], width, up_layouts)
+        lane_offsets(nets, sequences, width, mantissas[1], mantissas[2], offsets)
+        find_layouts(h0, offsets, mantissas[3], width, layouts)
+        find_layouts(dh, offsets, mantissas[3], width, power_layouts)
+        for at in range(PLAIN_SUMS * block):
+            carried[at] = 0.0
+        clear(start_powers)
+        if want_sums:
+            _copy_sums(sums, nets, sequences, width, h0.shape[0], h0.shape[1], totals, False)
+        for lane in range(width):
+            k, i = nets[lane], sequences[lane]
+            _set_constants(constants, W1, lane, w1[k, 0, 0])
+            _set_constants(constants, W2, lane, w2[k, 0, 0])
+            _set_constants(constants, W3, lane, w3[k, 0, 0])
+            constants[PLAIN_W1 * block + lane] = w1[k, 0, 0]
+            constants[PLAIN_W2 * block + lane] = w2[k, 0, 0]
+            constants[PLAIN_W3 * block + lane] = w3[k, 0, 0]
+            constants[(PLAIN_W3 + 1) * block + lane] = b3[k, 0]
+            readout[lane], readout[block + lane] = w3[k, 0, 0], b3[k, 0]
+            starts[lane], start_powers[lane] = h0[k, i, 0], h0_powers[k, i, 0]
+            carried[DH * block + lane], carried[TRIED * block + lane] = dh[k, i, 0], 1.0
+            carried[POWER * block + lane] = powers[k, i, 0]
+            carried[REST * block + lane] = rests[k, i, 0]
+        least, longest = extremes(ends, width)
+        if is_homogeneous(f):
+            for v in range(0, width, 8):
+                h, power = split(load_double(starts, v), load(start_powers, v), starts)
+                store(starts, v, h)
+                store(start_powers, v, power)
+            for t in range(0, longest - tile, tile):
+                xs = load_rows(
+                    inputs, x_layouts, x_offsets, x[2], t, tile, width, 1, x_tile, tile_offsets
+                )
+                remaining_steps(ends, width, t, tile, remaining)
+                copy(starts, t // tile * block, hs, 0, width)
+                copy(start_powers, t // tile * block, powers_of_blocks, 0, width)
+                _replay_with_powers(
+                    f, weights, xs, remaining, t + tile > least, tile, width, powers_of_blocks, hs,
+                    slopes, hes, rooms, carried, starts, start_powers, (t // tile + 1) * block,
+                )  # fmt: skip
+        else:
+            find_starts(
+                f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, width,
+                remaining, x_tile, tile_offsets, starts, hs,
+            )  # fmt: skip
+        _clear_sums(carried, block)
+        for v in range(0, width, 8):
+            _store_carried(carried, block, v, *settled(*_load_carried(carried, block, v), h0))
+        for t in range((longest - 1) // tile * tile, -1, -tile):
+            tile_steps = min(tile, longest - t)
+            xs = load_rows(
+                inputs, x_layouts, x_offsets, x[2], t, tile_steps, width, 1, x_tile, tile_offsets
+            )
+            ups = load_rows(
+                targets, up_layouts, up_offsets, upstream[3], t, tile_steps, width, -1, rows,
+                tile_offsets,
+            )  # fmt: skip
+            # Gradients of the states that lie in a tile are replaced by those of x.
+            out = rows_for(outputs, layouts, offsets, mantissas[3], t, width, rows, tile_offsets)
+            power_out = rows_for(
+                power_outputs, power_layouts, offsets, exponents[3], t, width, es, tile_offsets
+            )
+            ragged = t + tile_steps > least
+            remaining_steps(ends, width, t, tile_steps, remaining)
+            copy(starts, t // tile * block, hs, 0, width)
+            if is_homogeneous(f):
+                copy(start_powers, t // tile * block, powers_of_blocks, 0, width)
+                _replay_with_powers(
+                    f, weights, xs, remaining, ragged, tile_steps, width, powers_of_blocks, hs,
+                    slopes, hes, rooms, carried, starts, start_powers, -1,
+                )  # fmt: skip
+            else:
+                _replay(f, weights, xs, remaining, ragged, tile_steps, width, hs, slopes)
+            for row in range((tile_steps - 1) // STEPS * STEPS, -1, -STEPS):
+                steps, h_row = min(STEPS, tile_steps - row), row // STEPS * STATE_ROWS
+                if is_homogeneous(f):
+                    copy(
+                        powers_of_blocks, row // STEPS * block, carried, STATE_POWER * block, width
+                    )
+                _retreat(
+                    f, weights, constants, readout, xs, hs, h_row, hes, slopes,
+                    zs, ups, remaining, ragged, fused, row, steps, width,
+                    carried, found, dzs, walked, want_sums, want_w3, want_dx, scale, out, power_out,
+                    0.0 if (t + row) % SEGMENT == 0 else PATIENCE,
+                )  # fmt: skip
+                if want_sums and (t + row) % SEGMENT == 0:
+                    _close_segment(carried, totals, width, block)
+            if want_dx != NO_DX:
+                store_rows(rows, outputs, layouts, offsets, mantissas[3], t, tile_steps, width, -1)
+            if want_dx == SCALED_DX:
+                store_rows(
+                    es, power_outputs, power_layouts, offsets, exponents[3], t, tile_steps, width,
+                    -1,
+                )  # fmt: skip
+        for lane in range(width):
+            k, i = nets[lane], sequences[lane]
+            dh[k, i, 0], powers[k, i, 0] = carried[lane], carried[POWER * block + lane]
+            rests[k, i, 0] = carried[REST * block + lane]
+            if carried[OUTSIDE * block + lane] > 0.0:
+                outside[k, i] = 1
+        if want_sums:
+            _copy_sums(sums, nets, sequences, width, h0.shape[0], h0.shape[1], totals, True)
+        finish(turns)
+
+
+@bare
+def _copy_sums(sums, nets, sequences, width, bank_size, batch_size, totals, back):
+    """Sums (6, K, B, SUM) of a block's lanes to rows of numbers, or ``back``."""
+    block = totals.size // (SUM * len(SUMS))
+    for slot in range(len(SUMS)):
+        for lane in range(width):
+            lane_of_all = (slot * bank_size + nets[lane]) * batch_size + sequences[lane]
+            for number in range(SUM):
+                at, own = SUM * lane_of_all + number, (SUM * slot + number) * block + lane
+                if back:
+                    put(sums, at, get(totals, own))
+                else:
+                    put(totals, own, get(sums, at))
+
+
+@bare
+def _close_segment(carried, totals, width, block):
+    """Add the sums of a segment to those of later ones."""
+    for slot in range(len(SUMS)):
+        for v in range(0, width, 8):
+            term = load_sum(carried, CARRIED_ROWS + SUM * slot, block, v)
+            before = load(totals, (SUM * slot + 2) * block + v)
+            if not any_lane(before != 0.0):
+                store_sum_where(totals, SUM * slot, block, v, term, term[2] != 0.0)
+                continue
+            for lane in range(v, v + 8):
+                at, own = (CARRIED_ROWS + SUM * slot) * block + lane, SUM * slot * block + lane
+                found = add_totals(
+                    (totals[own], totals[own + block], totals[own + 2 * block],
+                     totals[own + 3 * block]),
+                    (carried[at], carried[at + block], carried[at + 2 * block],
+                     carried[at + 3 * block]),
+                )  # fmt: skip
+                for number in range(SUM):
+                    totals[own + number * block] = found[number]
+    _clear_sums(carried, block)
+
+
+@bare_part
+def _clear_sums(carried, block):
+    for at in range(PLAIN_SUMS * block, carried.size):
+        carried[at] = 0.0
+    for slot in range(len(SUMS)):
+        for lane in range(block):
+            carried[(CARRIED_ROWS + SUM * slot + SUM - 1) * block + lane] = NO_POWER
+
+
+@bare_part
+def _set_constants(constants, row, lane, weight):
+    block = constants.size // CONSTANTS
+    constants[row * block + lane], constants[(row + 1) * block + lane] = normalise(float(weight))
+
+
+@bare
+def _replay(f, weights, xs, remaining, ragged, steps, width, hs, slopes):
+    """States of a tile from that in the first row of hs, in blocks of rows, and f'; 0 past the end.
+
+    A block begins with the state that the one before ended with.
+    """
+    block = weights.size // 3
+    for row in range(0, steps, STEPS):
+        first = row // STEPS * STATE_ROWS * block
+        count = min(STEPS, steps - row)
+        for s in range(count):
+            for v in range(0, width, lanes_of(hs)):
+                at = first + s * block + v
+                h = load(hs, at)
+                z = pre_activation(weights, v, load_row(xs, place(xs, v), row + s), h)
+                after, slope = with_slope(f, z)
+                if ragged:
+                    running = load(remaining, v) > float(row + s)
+                    after, slope = where(running, after, h), where(running, slope, 0.0)
+                store(hs, at + block, after)
+                store(slopes, (row + s) * block + v, slope)
+        if row + count < steps:
+            copy(hs, first + count * block, hs, first + STATE_ROWS * block, width)
+
+
+@bare
+def _replay_with_powers(
+    f, weights, xs, remaining, ragged, steps, width, powers, hs, slopes, hes, rooms, carried,
+    starts,
+    start_powers, start,
+):  # fmt: skip
+    """The same of states of any magnitude; the last one to ``starts``, unless ``start`` is below 0.
+
+    ``powers`` become those of all blocks.
+    """
+    apart()
+    block = weights.size // 3
+    for row in range(0, steps, STEPS):
+        h_row, at = row // STEPS * STATE_ROWS, row // STEPS * block
+        count = min(STEPS, steps - row)
+        advance_with_powers(
+            f, weights, xs, remaining, ragged, row, count, width, powers, at, hs, h_row,
+            slopes, hes,
+            rooms,
+        )  # fmt: skip
+        is_last = row + count == steps
+        for v in range(0, width, 8):
+            left, before = load_double(rooms, LEFT * block + v), load(carried, OUTSIDE * block + v)
+            store(carried, OUTSIDE * block + v, where(left > 0.0, left, before))
+            if is_last and start < 0:
+                continue
+            last = (h_row + count) * block + v
+            power = load(powers, at + v) + exponent_at(hes, h_row, count, block, v)
+            h, power = split(load_double(hs, last), power, hs)
+            if is_last:
+                store(starts, start + v, h)
+                store(start_powers, start + v, power)
+            else:
+                store(hs, last + block, h)
+                store(powers, at + block + v, power)
+
+
+@bare_part
+def _load_carried(carried, block, v):
+    return (
+        load(carried, DH * block + v), load(carried, POWER * block + v),
+        load(carried, REST * block + v),
+    )  # fmt: skip
+
+
+@bare_part
+def _store_carried(carried, block, v, dh, power, rest):
+    store(carried, DH * block + v, dh)
+    store(carried, POWER * block + v, power)
+    store(carried, REST * block + v, rest)
+
+
+@bare
+def _retreat(
+    f, weights, constants, readout, xs, hs, h_row, hes, slopes, zs, ups, remaining, ragged,
+    fused, row, steps, width, carried, found, dzs, walked, want_sums,
+    want_w3, want_dx, scale, out, power_out, patience,
+):  # fmt: skip
+    """Walk back over a block of steps: in floats, and where those did not suffice, once more."""
+    apart()
+    n, block = lanes_of(hs), found.size // FOUND
+    for v in range(0, width, n):
+        for u in range(v, v + n, 8):
+            prepare(constants, hs, h_row, ups, remaining, fused, row, steps, u, carried, found)
+            if is_homogeneous(f):
+                # States with an exponent at each step are none of floats.
+                each = load_double(hes, h_row * block + u) > 0.0
+                usable = load_double(found, IN_REACH * block + u)
+                store(found, IN_REACH * block + u, where(each, 0.0, usable))
+        retreat(
+            f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused,
+            row, steps, v,
+            found, dzs, want_sums, want_w3,
+        )  # fmt: skip
+        failed_lanes = failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3)
+        again = any_lane(failed_lanes)
+        if again:
+            store(found, BAD * block + v, where(failed_lanes, like(load(hs, v), 1.0), 0.0))
+            if not is_homogeneous(f):
+                find_z(weights, xs, hs, h_row, row, steps, v, zs)
+        for u in range(v, v + n, 8):
+            base, dh = load(carried, BASE * block + u), load(carried, DH * block + u)
+            bad = dh != dh
+            if again:
+                bad = load_double(found, BAD * block + u) > 0.0
+                walk(
+                    f, constants, xs, hs, h_row, hes, slopes, zs, ups,
+                    remaining, fused, row, steps, u, u - v, carried, walked,
+                    want_sums,
+                    want_w3, bad,
+                )  # fmt: skip
+                left = load(carried, NOT_TRIED * block + u)
+                left = where(left > 0.0, left - 1.0, where(bad, like(left, patience), 0.0))
+                left = minimum(left, patience)
+                store(carried, NOT_TRIED * block + u, left)
+                store(carried, TRIED * block + u, where(left > 0.0, 0.0, like(left, 1.0)))
+            plain = load(carried, PLAIN_SUMS * block + u) > 0.0
+            if again or any_lane((base != 0.0) | ~plain):
+                _take_sums(carried, found, block, u, bad, base, fused, want_sums, want_w3)
+            else:
+                _take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
+            _take_carried(constants, remaining, row, dzs, carried, block, u, bad, base, hs)
+            if want_dx != NO_DX:
+                _store_dx(
+                    constants, dzs, walked, bad, again, base, block, u, row, steps, want_dx, scale,
+                    hs, out, power_out,
+                )  # fmt: skip
+
+
+@bare_part
+def _take_plain_sums(carried, found, block, v, fused, want_sums, want_w3):
+    """Add the sums of a block to those that have no exponents either."""
+    for slot in range(5):
+        wanted = want_sums
+        if slot >= 3:
+            wanted = fused and (want_w3 or slot == 4)
+        if wanted:
+            sum_ = load_sum(carried, CARRIED_ROWS + SUM * slot, block, v)
+            term = load_double(found, (SUMS_FOUND + slot) * block + v)
+            size = load_double(found, (SIZES_FOUND + slot) * block + v)
+            sum_ = add_block(sum_, term, size)
+            store_sum(carried, CARRIED_ROWS + SUM * slot, block, v, sum_)
+    if fused:
+        sum_ = load_sum(carried, CARRIED_ROWS + SUM * 5, block, v)
+        squares = 0.5 * load_double(found, SQUARES * block + v)
+        store_sum(carried, CARRIED_ROWS + SUM * 5, block, v, add_block(sum_, squares, squares))
+
+
+@bare_part
+def _take_sums(carried, found, block, v, bad, base, fused, want_sums, want_w3):
+    """Add the sums of a block in floats to those of the lanes for which they are good."""
+    state = load(carried, STATE_POWER * block + v)
+    plain = state == 0.0
+    if want_sums:
+        plain = plain & _take_sum(carried, found, 0, block, v, bad, base)
+        plain = plain & _take_sum(carried, found, 1, block, v, bad, base + state)
+        plain = plain & _take_sum(carried, found, 2, block, v, bad, base)
+    if fused:
+        if want_w3:
+            plain = plain & _take_sum(carried, found, 3, block, v, bad, state + state)
+        plain = plain & _take_sum(carried, found, 4, block, v, bad, state)
+        squares = where(bad, 0.0, 0.5 * load_double(found, SQUARES * block + v))
+        sum_ = load_sum(carried, CARRIED_ROWS + SUM * 5, block, v)
+        sum_ = add_block_at(sum_, squares, squares, state + state)
+        plain = plain & (sum_[3] == 0.0)
+        store_sum(carried, CARRIED_ROWS + SUM * 5, block, v, sum_)
+    store(carried, PLAIN_SUMS * block + v, where(plain, like(state, 1.0), 0.0))
+
+
+@bare_part
+def _take_sum(carried, found, slot, block, v, bad, power):
+    """One of them; where its exponent is 0."""
+    term = where(bad, 0.0, load_double(found, (SUMS_FOUND + slot) * block + v))
+    size = where(bad, 0.0, load_double(found, (SIZES_FOUND + slot) * block + v))
+    sum_ = add_block_at(load_sum(carried, CARRIED_ROWS + SUM * slot, block, v), term, size, power)
+    store_sum(carried, CARRIED_ROWS + SUM * slot, block, v, sum_)
+    return sum_[3] == 0.0
+
+
+@bare_part
+def _take_carried(constants, remaining, row, dzs, carried, block, v, bad, base, hs):
+    """The gradient of the state before a block, of the lanes that are good."""
+    dh, power, rest = _load_carried(carried, block, v)
+    w2, w2_power = load(constants, W2 * block + v), load(constants, (W2 + 1) * block + v)
+    same = base == power + rest
+    dz, taken = load_double(dzs, v), (load_double(remaining, v) > float(row)) & ~bad
+    # Most numbers are as they are to be.
+    near = load(constants, PLAIN_W2 * block + v) * dz
+    size = abs(near)
+    ordinary = (size > 2.0 ** -kept(hs)) & (size < 2.0 ** kept(hs)) & (base == 0.0) & taken
+    if not any_lane(~ordinary):
+        _store_carried(carried, block, v, near, base, base)
+        return
+    after = settled(w2 * dz, where(same, power, base), where(same, rest, 0.0) + w2_power, hs)
+    _store_carried(
+        carried, block, v, where(taken, after[0], dh), where(taken, after[1], power),
+        where(taken, after[2], rest),
+    )  # fmt: skip
+
+
+@bare_part
+def _store_dx(
+    constants, dzs, walked, bad, again, base, block, v, row, steps, want_dx, scale, hs, out,
+    power_out,
+):  # fmt: skip
+    w1, w1_power = load(constants, W1 * block + v), load(constants, (W1 + 1) * block + v)
+    m_place, e_place = place(out, v), place(power_out, v)
+    ordinary = want_dx == PLAIN_DX and not again and not any_lane(base != 0.0)
+    if ordinary:
+        w1 = load(constants, PLAIN_W1 * block + v)
+    # The first number that the states' type rounds to 2.
+    top = 2.0 - 0.5 * float(np.finfo(hs.dtype).eps)
+    for s in range(steps):
+        dz, power = load_double(dzs, s * block + v), base
+        if ordinary:
+            store_row(out, m_place, row + s, (w1 * dz) * scale)
+            continue
+        if again:
+            dz = where(bad, load(walked, 2 * 8 * s), dz)
+            power = where(bad, load(walked, 2 * 8 * s + 8), power)
+        dx, power = (w1 * dz) * scale, power + w1_power
+        if want_dx == PLAIN_DX:
+            store_row(out, m_place, row + s, float_of(dx, power))
+            continue
+        dx, shift = normalise_vector(dx)
+        # What would be rounded to 2 is 1, and twice as much.
+        up_one = abs(dx) >= top
+        dx = where(up_one, copysign(like(dx, 1.0), dx), dx)
+        power = power + where(up_one, shift + 1.0, shift)
+        # Zeros of scaled results are positive.
+        store_row(out, m_place, row + s, where(dx != 0.0, dx, 0.0))
+        store_row(power_out, e_place, row + s, where(dx != 0.0, power, 0.0))
