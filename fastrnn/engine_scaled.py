@@ -6,6 +6,8 @@ by number.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,30 +24,28 @@ from fastrnn.threads import run
 def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled, Scaled]:
     """As `engine.forward`, of states of any magnitude; past a sequence's length they are 0."""
     states = zeros("states", job.size("KBTH") if keep else EMPTY, job.dtype, FEWER)
-    powers: NDArray[np.float64] | None = None
+    # Plain floats are tried first.
+    last, left = reach.forward(job, workers, states if keep else None)
+    if not left.any():
+        return Scaled(states + 0.0), Scaled(last + 0.0)
+    powers = zeros("exponents of states", states.shape, np.float64, FEWER)
+    last_powers = np.zeros(last.shape)
     if job.net.is_neuron and job.net.activation not in BOUNDED:
-        powers = zeros("exponents of states", states.shape, np.float64, FEWER)
-        outside = np.zeros(job.size("KB"), np.uint8)
+        own = replace(lanes(job, workers), chosen=np.flatnonzero(left))
+        outside = np.zeros(left.shape, np.uint8)
         into = (states[..., 0], powers[..., 0]) if keep else None
-        last, last_powers = lanes(job, workers).states(State.start(job.h0), into, outside)
+        found = own.states(State.start(job.h0), into, outside)
+        last[left], last_powers[left] = found.h[left], found.power[left]
         left = outside.astype(bool)
-    else:
-        # Plain floats are tried first.
-        last, left = reach.forward(job, workers, states if keep else None)
-        last_powers = np.zeros(last.shape)
-    pairs = np.argwhere(left)
-    if len(pairs) and powers is None:
-        powers = zeros("exponents of states", states.shape, np.float64, FEWER)
 
     def call(pair: NDArray[np.int64]) -> None:
         k, i = pair.tolist()
-        into = (states[k, i], powers[k, i]) if keep and powers is not None else None
+        into = (states[k, i], powers[k, i]) if keep else None
         last[k, i], last_powers[k, i] = exact_walks.forward(job, k, i, into)
 
-    run(call, list(pairs), workers)
+    run(call, list(np.argwhere(left)), workers)
     # Adding 0 makes every zero positive.
-    every = Scaled(states + 0.0) if powers is None else Scaled(states + 0.0, powers)
-    return every, Scaled(last + 0.0, last_powers)
+    return Scaled(states + 0.0, powers), Scaled(last + 0.0, last_powers)
 
 
 def influence(

@@ -187,14 +187,14 @@ def find(
     found = _layer_in_floats(job, upstream, dlast, want_dx, fused, each, scale, **options)
     if is_whole(found):
         return found
-    whole = _of_finite_inputs(job, upstream, dlast)
-    if not whole.any() or not (each or want_dx or whole.all(axis=1).any()):
+    lost = _lost(found, _of_finite_inputs(job, upstream, dlast))
+    if not any(flags.any() for flags in lost.values()):
         return found
     again = find(
         job, upstream, dlast, fused=fused, want_dx=want_dx, each=each, scaled=True, scale=scale,
         **options,
     )  # fmt: skip
-    return _mended(found, again, whole)
+    return _mended(found, again, lost)
 
 
 def _plain_dx(job: Sequences) -> FloatArray:
@@ -237,6 +237,7 @@ def _pull_neuron(
         outside |= ~np.isfinite(carried.dh[..., 0])
     if outside.any():
         outside &= ~_with_nan(job, upstream, dlast, outside)
+    if outside.any():
         pairs = np.argwhere(outside)
         sums = _sums(job, len(pairs)) if rows is not None else {}
         threads = _affordable(job, count_workers(workers), memory)
@@ -371,28 +372,36 @@ def _of_finite_inputs(job: Sequences, upstream: FloatArray, dlast: FloatArray) -
     return whole
 
 
-def _mended(found: Found, again: Found, whole: Flags) -> Found:
-    """What was found in floats, with the true values where sequences that are whole lost them."""
-
-    def lost(array: FloatArray, own: Flags) -> Flags:
-        return own.reshape(own.shape + (1,) * (array.ndim - own.ndim)) & ~np.isfinite(array)
-
+def _lost(found: Found, whole: Flags) -> dict[str, Flags]:
+    """What is not finite, but should be, as all inputs of sequences that are whole are."""
     of_sums = whole if found.each else np.asarray(whole.all(axis=1, keepdims=True))
     assert isinstance(found.sums, dict), "those of layers"
+    arrays = {name: (total.value, of_sums) for name, total in found.sums.items()}
+    arrays["h0"] = found.dh0[0], whole
+    if isinstance(found.dx, np.ndarray):
+        arrays["x"] = found.dx, whole
+    return {
+        name: own.reshape(own.shape + (1,) * (array.ndim - own.ndim)) & ~np.isfinite(array)
+        for name, (array, own) in arrays.items()
+    }
+
+
+def _mended(found: Found, again: Found, lost: dict[str, Flags]) -> Found:
+    """What was found in floats, with the true values where they lost them."""
+    assert isinstance(found.sums, dict), "those of layers"
     assert isinstance(again.sums, dict), "those of layers"
-    totals = {}
-    for name, total in found.sums.items():
-        bad = lost(total.value, of_sums)
-        parts = zip(again.sums[name], total, strict=True)
-        totals[name] = Total(*(np.where(bad, true, own) for true, own in parts))
-    bad = lost(found.dh0[0], whole)
-    mantissa, power = (
-        np.where(bad, true, own) for true, own in zip(again.dh0, found.dh0, strict=True)
-    )
+
+    def taken(name: str, true: tuple[FloatArray, ...], own: tuple[FloatArray, ...]) -> Any:
+        return (np.where(lost[name], *both) for both in zip(true, own, strict=True))
+
+    sums = {
+        name: Total(*taken(name, again.sums[name], total)) for name, total in found.sums.items()
+    }
+    mantissa, power = taken("h0", again.dh0, found.dh0)
     dx = found.dx
     if isinstance(dx, np.ndarray) and isinstance(again.dx, tuple):
-        dx = np.where(lost(dx, whole), floats(again.dx), dx)
-    return replace(found, sums=totals, dx=dx, dh0=(mantissa, power))
+        dx = np.where(lost["x"], floats(again.dx), dx)
+    return replace(found, sums=sums, dx=dx, dh0=(mantissa, power))
 
 
 # --- number by number ---

@@ -6,6 +6,7 @@ sequences of their own, side by side, as many at a time as memory is to hold the
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -63,11 +64,11 @@ def in_windows(
     shapes = {name: total.value.shape[2:] for name, total in totals.items()}
     if not each:
         rows = {
-            name: _in_order(array.reshape(nets, batch_size, -1, SUM))
+            name: _in_order(array.reshape(nets, batch_size, array.shape[1], SUM))
             for name, array in rows.items()
         }
     totals = {
-        name: gradients.total_of(array.reshape(nets, -1, *shapes[name], SUM))
+        name: gradients.total_of(array.reshape(nets, batch_size if each else 1, *shapes[name], SUM))
         for name, array in rows.items()
     }
     nothing = np.zeros(job.h0.shape), np.zeros(job.h0.shape)
@@ -76,7 +77,8 @@ def in_windows(
 
 def _added(before: Doubles | None, total: Total, sequences: int, count: int) -> Doubles:
     """Rows (sequences, components, SUM) of sums, with those of some windows of each sequence."""
-    value, size, power = (part.reshape(sequences, count, -1) for part in total)
+    components = math.prod(total.value.shape[2:])
+    value, size, power = (part.reshape(sequences, count, components) for part in total)
     terms = np.stack([value, np.zeros_like(value), size, power], axis=-1)
     if before is not None:
         terms = np.concatenate([before[:, None], terms], axis=1)
@@ -86,7 +88,7 @@ def _added(before: Doubles | None, total: Total, sequences: int, count: int) -> 
 def _in_order(terms: Doubles) -> Doubles:
     """Sums (N, components, SUM) over the second axis of (N, M, components, SUM)."""
     own = np.ascontiguousarray(terms.swapaxes(1, 2))
-    found = ordered_total(own.reshape(-1, *own.shape[2:]))
+    found = ordered_total(own.reshape(math.prod(own.shape[:2]), *own.shape[2:]))
     return found.reshape(*own.shape[:2], SUM)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import fastrnn
 from benchmarks.exact import number
-from fastrnn import exact_walks, reach
+from fastrnn import exact_walks, lanes, reach
 from fastrnn.sequences import sequences
 from tests import cases
 from tests.cases import ACTIVATIONS
@@ -42,19 +42,20 @@ def test_nothing_is_walked_number_by_number_within_the_range_of_floats(
         )
 
 
-def test_only_the_sequence_that_leaves_floats_is_walked_number_by_number(monkeypatch):
+def test_only_the_sequence_that_leaves_floats_is_walked_with_exponents(monkeypatch):
+    _forbid_the_exact_walk(monkeypatch)
     net = fastrnn.RNN(np.ones(2), np.array([0.5, 4.0]), activation="identity")
     x = np.zeros((3, 600))
     x[0, 0], x[1, -1] = 1, 1
-    walked, walk = [], exact_walks.forward
+    chosen, states = [], lanes.Lanes.states
 
-    def noted(job, k, i, into):
-        walked.append((k, i))
-        return walk(job, k, i, into)
+    def noted(own, *arguments):
+        chosen.extend(own.chosen)
+        return states(own, *arguments)
 
-    monkeypatch.setattr(exact_walks, "forward", noted)
+    monkeypatch.setattr(lanes.Lanes, "states", noted)
     found = fastrnn.forward(net, x, scaled=True)
-    assert walked == [(1, 0)]
+    assert chosen == [3]
     steps = np.arange(600)
     assert found[1, 0].log10() == pytest.approx(2 * steps * np.log10(2), rel=1e-14)
     np.testing.assert_array_equal(found[0, 0].to_float(), 0.5**steps)

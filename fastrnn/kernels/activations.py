@@ -185,7 +185,7 @@ def tanh(z):
     """tanh z."""
     shifted, p = _exp_parts(_usual(minimum(abs(z), TANH_ONE)))
     small, top, s = _tanh_fraction(power_of_two(shifted), p)
-    return _tanh_of(z, small, p, top / s)
+    return _signed(_tanh_of(small, p, top / s), z)
 
 
 @part
@@ -197,9 +197,9 @@ def tanh_with_slope(z):
     # but for a power of two over a number of ones alone, which top and s never are.
     share = 1.0 / s
     product = top * share
-    h = _tanh_of(z, small, p, fma(fma(-product, s, top), share, product))
+    h = _tanh_of(small, p, fma(fma(-product, s, top), share, product))
     # Where the rest counts, h is all but 1, and (1 + h) (1 + rest) is 1 + h + 2 rest.
-    return h, (share * (1.0 + fma(2.0, rest, abs(h)))) * scale
+    return _signed(h, z), (share * (1.0 + fma(2.0, rest, h))) * scale
 
 
 @part
@@ -222,14 +222,19 @@ def _tanh_fraction(power, p):
 
 
 @part
-def _tanh_of(z, small, p, quotient):
-    """tanh z from that quotient, p / s where ``small``: there, expm1(2a) / 2 is p and s is 1 + p.
+def _tanh_of(small, p, quotient):
+    """tanh a from that quotient, p / s where ``small``: there, expm1(2a) / 2 is p and s is 1 + p.
 
     That has too few digits for small p: tanh a = p - p (p / s) takes little of their rounding, less
     than what it rises by from one p to the next (0.96 of it at the largest p, 0.341). Exact
-    residuals instead of that took 5 % longer. Where `_usual` raised z, tanh z is z.
+    residuals instead of that took 5 % longer.
     """
-    h = where(small, fma(-p, quotient, p), quotient)
+    return where(small, fma(-p, quotient, p), quotient)
+
+
+@part
+def _signed(h, z):
+    """tanh |z| with the sign of z; and z itself where `_usual` raised it, as it is no less."""
     return copysign(minimum(h, abs(z)), z)
 
 

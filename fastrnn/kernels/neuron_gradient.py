@@ -424,12 +424,13 @@ def _retreat(
                 each = load_double(hes, h_row * block + u) > 0.0
                 usable = load_double(found, IN_REACH * block + u)
                 store(found, IN_REACH * block + u, where(each, 0.0, usable))
-        retreat(
-            f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused,
-            row, steps, v,
-            found, dzs, want_sums, want_w3,
-        )  # fmt: skip
-        failed_lanes = failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3)
+        failed_lanes = ~(load(found, IN_REACH * block + v) > 0.0)
+        if any_lane(~failed_lanes):
+            retreat(
+                f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row,
+                steps, v, found, dzs, want_sums, want_w3,
+            )  # fmt: skip
+            failed_lanes = failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3)
         again = any_lane(failed_lanes)
         if again:
             store(found, BAD * block + v, where(failed_lanes, like(load(hs, v), 1.0), 0.0))
@@ -459,8 +460,8 @@ def _retreat(
             _take_carried(constants, remaining, row, dzs, carried, block, u, bad, base, hs)
             if want_dx != NO_DX:
                 _store_dx(
-                    constants, dzs, walked, bad, again, base, block, u, row, steps, want_dx, scale,
-                    hs, out, power_out,
+                    constants, remaining, dzs, walked, bad, again, base, block, u, row, steps,
+                    want_dx, scale, hs, out, power_out,
                 )  # fmt: skip
 
 
@@ -537,11 +538,12 @@ def _take_carried(constants, remaining, row, dzs, carried, block, v, bad, base, 
 
 @bare_part
 def _store_dx(
-    constants, dzs, walked, bad, again, base, block, v, row, steps, want_dx, scale, hs, out,
-    power_out,
+    constants, remaining, dzs, walked, bad, again, base, block, v, row, steps, want_dx, scale, hs,
+    out, power_out,
 ):  # fmt: skip
     w1, w1_power = load(constants, W1 * block + v), load(constants, (W1 + 1) * block + v)
     m_place, e_place = place(out, v), place(power_out, v)
+    running_steps = load_double(remaining, v)
     ordinary = want_dx == PLAIN_DX and not again and not any_lane(base != 0.0)
     if ordinary:
         w1 = load(constants, PLAIN_W1 * block + v)
@@ -549,15 +551,16 @@ def _store_dx(
     top = 2.0 - 0.5 * float(np.finfo(hs.dtype).eps)
     for s in range(steps):
         dz, power = load_double(dzs, s * block + v), base
+        running = running_steps > float(row + s)
         if ordinary:
-            store_row(out, m_place, row + s, (w1 * dz) * scale)
+            store_row(out, m_place, row + s, where(running, (w1 * dz) * scale, 0.0))
             continue
         if again:
             dz = where(bad, load(walked, 2 * 8 * s), dz)
             power = where(bad, load(walked, 2 * 8 * s + 8), power)
         dx, power = (w1 * dz) * scale, power + w1_power
         if want_dx == PLAIN_DX:
-            store_row(out, m_place, row + s, float_of(dx, power))
+            store_row(out, m_place, row + s, where(running, float_of(dx, power), 0.0))
             continue
         dx, shift = normalise_vector(dx)
         # What would be rounded to 2 is 1, and twice as much.

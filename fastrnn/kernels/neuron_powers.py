@@ -243,13 +243,10 @@ def walk(
     rest, outside = load(carried, REST * block + v), load(carried, OUTSIDE * block + v)
     state_power = load(carried, STATE_POWER * block + v)
     first = CARRIED_ROWS
-    sum_w1, sum_w2, sum_b = (
+    sum_w1, sum_w2, sum_b, sum_w3, sum_b3, sum_loss = (
         load_sum(carried, first, block, v), load_sum(carried, first + 4, block, v),
-        load_sum(carried, first + 8, block, v),
-    )  # fmt: skip
-    sum_w3, sum_b3, sum_loss = (
-        load_sum(carried, first + 12, block, v), load_sum(carried, first + 16, block, v),
-        load_sum(carried, first + 20, block, v),
+        load_sum(carried, first + 8, block, v), load_sum(carried, first + 12, block, v),
+        load_sum(carried, first + 16, block, v), load_sum(carried, first + 20, block, v),
     )  # fmt: skip
     x_place, up_place = place(xs, v), place(ups, v)
     running_steps = load_double(remaining, v)
@@ -316,13 +313,13 @@ def walk(
     store(carried, REST * block + v, where(lanes, rest, load(carried, REST * block + v)))
     store(carried, OUTSIDE * block + v, where(lanes, outside, load(carried, OUTSIDE * block + v)))
     if want_sums:
-        store_sum_where(carried, first, block, v, sum_w1, lanes)
-        store_sum_where(carried, first + 4, block, v, sum_w2, lanes)
-        store_sum_where(carried, first + 8, block, v, sum_b, lanes)
+        store_sum_where(carried, CARRIED_ROWS, block, v, sum_w1, lanes)
+        store_sum_where(carried, CARRIED_ROWS + 4, block, v, sum_w2, lanes)
+        store_sum_where(carried, CARRIED_ROWS + 8, block, v, sum_b, lanes)
     if fused:
-        store_sum_where(carried, first + 12, block, v, sum_w3, lanes)
-        store_sum_where(carried, first + 16, block, v, sum_b3, lanes)
-        store_sum_where(carried, first + 20, block, v, sum_loss, lanes)
+        store_sum_where(carried, CARRIED_ROWS + 12, block, v, sum_w3, lanes)
+        store_sum_where(carried, CARRIED_ROWS + 16, block, v, sum_b3, lanes)
+        store_sum_where(carried, CARRIED_ROWS + 20, block, v, sum_loss, lanes)
 
 
 @bare_part

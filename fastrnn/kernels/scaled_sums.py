@@ -54,19 +54,15 @@ def store_sum_where(rows, row, block, v, numbers, lanes):
 @bare_part
 def add_at(sum_, term, power):
     """sum + term * 2**power."""
-    size = abs(term)
-    value, lost, sizes, own = _raised(sum_, size, power)
-    term, size = shifted(term, power - own), shifted(size, power - own)
-    total = value + term
-    back = total - value
-    return total, lost + ((value - (total - back)) + (term - back)), sizes + size, own
+    return add_block_at(sum_, term, abs(term), power)
 
 
 @bare_part
 def add_block(sum_, term, size):
-    """sum + term, a sum itself of many terms of that size; both share the sum's exponent.
+    """sum + term, a sum itself of terms of that size; both share the sum's exponent.
 
-    What rounding takes is not kept: there are few blocks, and it costs a tenth of their time.
+    What rounding takes is not kept: in a segment it is little, and it costs a tenth of a block's
+    time.
     """
     return sum_[0] + term, sum_[1], sum_[2] + size, sum_[3]
 
