@@ -56,7 +56,7 @@ class Block(NamedTuple):
 # times as long from memory.
 FORWARD = Block(8, 528)
 # Inputs, states, slopes and gradients just fit into a core's second cache.
-BACK = Block(4, SEGMENT // 2)
+BACK = Block(4, SEGMENT)
 GROWTH = Block(4, SEGMENT // 4)
 # Where lanes lie side by side in memory, they are not gathered in tiles, and more of them make
 # long rows, which stream by themselves: of narrow ones each is in another page, 3 times as slow

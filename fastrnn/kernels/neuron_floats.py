@@ -14,8 +14,8 @@ from fastrnn.kernels.powers import shifted
 from fastrnn.kernels.simd import any_lane, copysign, fma, like, minimum, where
 from fastrnn.kernels.tiles import load_row, load_row_double, place
 
-# Steps of a block, after which sums go into float64: what is done then takes as long as 3 steps.
-STEPS = 32
+# Steps of a block, after which sums go into float64: what is done then takes as long as 10 steps.
+STEPS = 64
 # Numbers whose exponents are at most so large, and no less than minus that, are taken as they are.
 KEPT_32, KEPT_64 = 20.0, 200.0
 # Exponents of what is carried and of what is upstream that differ by more are taken apart.

@@ -54,6 +54,8 @@ FREE_STEPS = 8
 LEAST_SLOPE = 2.0**-30
 # An upstream gradient below this is outside, and so are sums of terms: some digits are lost.
 LEAST = 2.0**-900
+# The largest states of a block in floats: `walk` multiplies them by what is carried, in float64.
+HIGH_32, HIGH_64 = 2.0**100, 2.0**400
 # Exponents of states up to here are added exactly in the states' own type.
 MOST_32, MOST_64 = 2.0**20, 2.0**50
 # Rows of states' powers in a block: what inputs are multiplied by, the power in the states' own
@@ -148,7 +150,7 @@ def _advance_scaled(
         store(hs, (h_row + s + 1) * block + v, after)
         store(slopes, (row + s) * block + v, slope)
         h = after
-    good = (least >= low(hs)) & (total <= 2.0 ** reach(hs) / low(hs))
+    good = (least >= low(hs)) & (total <= (HIGH_32 if hs.itemsize == 4 else HIGH_64))
     # A state that is small beside what comes in, and inputs that are nothing beside it.
     good = good & (own >= least_exponent(hs))
     return ~(good & ((own <= reach(hs)) | (largest <= 2.0 ** reach(hs))))

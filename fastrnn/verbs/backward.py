@@ -52,9 +52,8 @@ def backward(
         Keep the batch axis of the weights' gradients instead of summing over it.
     scaled : bool
         Return every gradient as `Scaled`, with all its digits where floats would be 0, inf or
-        NaN, and tell their cancellation. It takes 1.2 to 2 times as long; a neuron whose states
-        leave the range of floats about 1 us a step, and a layer about as much for each hidden
-        unit.
+        NaN. Of neurons it takes as long as plain floats, of layers up to 2 times as long, and
+        about 1 us a step and hidden unit where states leave the range of floats.
     workers : int, optional
         Threads; see `set_workers`.
     memory : int, optional
@@ -78,10 +77,10 @@ def backward(
     pre-activation and keeps its digits in saturation. States are recomputed from those before
     tiles or slices of time, which are all that is kept of a trajectory.
 
-    Gradients that left the range of floats on the way are computed anew with all digits: past an
-    overflow, and, of neurons, where one could fade below the least float and grow again because
-    \|w2 f'\| may exceed 1 and ``dh`` is 0 or nearly so at some steps; that takes up to three
-    times as long. Of layers, a gradient that faded on the way stays 0; ``scaled=True`` keeps it.
+    Steps of a neuron whose gradients or states leave the range of floats are walked with exponents,
+    and results rounded once, at the end; that takes up to four times as long. Of layers, results
+    that are not finite are computed anew; a gradient that faded on the way stays 0, and
+    ``scaled=True`` keeps it.
 
     Examples
     --------

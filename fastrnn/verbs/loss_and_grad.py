@@ -71,9 +71,8 @@ def loss_and_grad(
         it: each sequence's share of the whole.
     scaled : bool
         Return the loss and every gradient as `Scaled`, with all its digits where floats would
-        be 0, inf or NaN, and tell their cancellation. It takes 1.2 to 2 times as long; a
-        neuron whose states leave the range of floats about 1 us a step, and a layer about as
-        much for each hidden unit.
+        be 0, inf or NaN. Of neurons it takes as long as plain floats, of layers up to 2 times as
+        long, and about 1 us a step and hidden unit where states leave the range of floats.
     truncate : int, optional
         Steps k of truncated back-propagation: in each window of k steps, the state it starts
         from is taken as given. What gradients lose by that, `fastrnn.testing.truncation_error`
