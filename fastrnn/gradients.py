@@ -231,10 +231,7 @@ def _pull_neuron(
         want_w3=job.net.has_readout, scale=scale,
     )  # fmt: skip
     dh0 = carried.dh, carried.power + carried.rest
-    if rows is not None:
-        mark_lost(rows, LEAST, outside)
-    if not is_finite(carried.dh):
-        outside |= ~np.isfinite(carried.dh[..., 0])
+    mark_outside(rows, carried, outside)
     if outside.any():
         outside &= ~_with_nan(job, upstream, dlast, outside)
     if outside.any():
@@ -254,6 +251,14 @@ def walk_neuron(own: Lanes, *arguments: Any, **options: Any) -> Flags:
     """As `Lanes.backward`, of long sequences in chunks."""
     walk = chunks.backward if chunks.suits(own) else Lanes.backward
     return walk(own, *arguments, **options)
+
+
+def mark_outside(rows: NDArray[np.float64] | None, carried: Carried, outside: Flags) -> None:
+    """Mark lanes (K, B) whose sums lack digits, or whose gradient of h_0 is not finite."""
+    if rows is not None:
+        mark_lost(rows, LEAST, outside)
+    if not is_finite(carried.dh):
+        outside |= ~np.isfinite(carried.dh[..., 0])
 
 
 def over_batch(rows: NDArray[np.float64], each: bool) -> NDArray[np.float64]:
@@ -335,19 +340,21 @@ def _layer_in_floats(
 ) -> Found:
     own, dx = layers(job, workers, memory), _plain_dx(job) if want_dx else None
     sums, dh0 = own.backward(job.h0, upstream, dlast, dx, fused=fused, each=each)
-    totals = layer_totals(job, sums, each)
     if dx is not None and scale != 1.0:
         dx *= job.dtype.type(scale)
-    mantissa, power = dh0.astype(np.float64), np.zeros(dh0.shape)
-    return Found(job, scale, totals, dx, (mantissa, power), each, has_sizes=False)
+    return found_in_floats(job, sums, dh0, dx, each, scale)
 
 
-def layer_totals(job: Sequences, sums: Any, each: bool) -> dict[str, Total]:
-    """Sums (K, B or 1, ...) by weight, from those of a layer in plain floats."""
-    found = layers(job, None).found(sums)
+def found_in_floats(
+    job: Sequences, sums: Any, dh0: FloatArray, dx: FloatArray | None, each: bool, scale: float
+) -> Found:
+    """What a layer in plain floats found, from its sums."""
+    arrays = layers(job, None).found(sums)
     if not each:
-        found = {name: ordered_sum(array)[:, None] for name, array in found.items()}
-    return {name: Total(a, abs(a), np.zeros(a.shape)) for name, a in found.items()}
+        arrays = {name: ordered_sum(array)[:, None] for name, array in arrays.items()}
+    totals = {name: Total(a, abs(a), np.zeros(a.shape)) for name, a in arrays.items()}
+    start = dh0.astype(np.float64), np.zeros(dh0.shape)
+    return Found(job, scale, totals, dx, start, each, has_sizes=False)
 
 
 def is_whole(found: Found) -> bool:

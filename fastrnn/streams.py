@@ -19,8 +19,6 @@ from fastrnn.checks import FloatArray, float_array
 from fastrnn.gradients import Found
 from fastrnn.kernels import BOUNDED
 from fastrnn.kernels.neuron_gradient import SUMS
-from fastrnn.kernels.neuron_powers import LEAST
-from fastrnn.kernels.scaled_sums import mark_lost
 from fastrnn.lanes import SLICE, Carried, State, no_sums
 from fastrnn.layers import MOST_SUMS, SLICE_STEPS, TEAM
 from fastrnn.rnn import RNN
@@ -118,11 +116,11 @@ class _NeuronBack:
 
     def found(self, job: Sequences, scale: float) -> Found | None:
         """The gradient of all blocks, of which this is the first; None if it lacks digits."""
-        dh, power, rest = self._carried
         outside = np.zeros(job.size("KB"), bool)
-        mark_lost(self._sums, LEAST, outside)
-        if outside.any() or not np.isfinite(dh).all():
+        gradients.mark_outside(self._sums, self._carried, outside)
+        if outside.any():
             return None
+        dh, power, rest = self._carried
         sums = gradients.over_batch(self._sums, self._each)
         return Found(job, scale, sums, None, (dh, power + rest), self._each)
 
@@ -146,9 +144,7 @@ class _LayerBack:
 
     def found(self, job: Sequences, scale: float) -> Found | None:
         """The gradient of all blocks; None where floats overflowed."""
-        totals = gradients.layer_totals(job, self._sums, self._each)
-        dh0 = self._dh.astype(np.float64), np.zeros(self._dh.shape)
-        found = Found(job, scale, totals, None, dh0, self._each, has_sizes=False)
+        found = gradients.found_in_floats(job, self._sums, self._dh, None, self._each, scale)
         return found if gradients.is_whole(found) else None
 
 

@@ -34,17 +34,7 @@ SQUARES, BAD, FOUND = 15, 16, 17
 # Rows of what is carried from block to block in float64: dh * 2**(power + rest); 1 where lanes are
 # outside; blocks that are not to be tried in floats, and 0 if there are some; exponents of the
 # block's dh and of its states; 1 where those of all sums are 0.
-DH, POWER, REST, OUTSIDE, NOT_TRIED, TRIED, BASE, STATE_POWER, PLAIN_SUMS = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-)
+DH, POWER, REST, OUTSIDE, NOT_TRIED, TRIED, BASE, STATE_POWER, PLAIN_SUMS = range(9)
 CARRIED_ROWS = 9
 # Rows of constants: mantissa and exponent of w1, w2 and w3, then w1, w2, w3 and b3 themselves.
 W1, W2, W3, PLAIN_W1, PLAIN_W2, PLAIN_W3, PLAIN_B3, CONSTANTS = 0, 2, 4, 6, 7, 8, 9, 10

@@ -10,7 +10,8 @@ where digits may have been lost, the same steps are walked with an exponent each
 (``neuron_powers``), and each lane takes what is right for itself. Its bits do not depend on the
 lanes beside it, nor on how a job was cut: blocks are at fixed steps.
 
-Only the state before every block is kept; a block's states are computed again, in the first cache.
+Only the state before every tile is kept: a tile, of whole blocks, is computed again and walked
+back.
 
 Where pre-activations are infinite, or upstream gradients below LEAST, lanes are marked as
 ``outside`` and their results are void: see ``exact``.
@@ -45,6 +46,7 @@ from fastrnn.kernels.neuron_floats import (
     IN_REACH,
     NOT_TRIED,
     OUTSIDE,
+    PLAIN_B3,
     PLAIN_SUMS,
     PLAIN_W1,
     PLAIN_W2,
@@ -101,8 +103,9 @@ from fastrnn.kernels.turns import finish, take
 
 # What is summed up: gradients, and half the squared errors.
 SUMS = ("w1", "w2", "b", "w3", "b3", "loss")
-# Steps after which lanes that were not to be tried in floats are tried again. No power of two: a
-# cache would have the same few places for the rows of all the chunks of a long sequence.
+# Steps whose sums are added up before they meet those of other segments; after them, all lanes are
+# tried in floats again. No power of two: a cache would have the same few places for the rows of
+# all the chunks of a long sequence.
 SEGMENT = 2112
 # Blocks of a lane that failed are walked so many times before floats are tried again.
 PATIENCE = 8.0
@@ -189,7 +192,7 @@ def backward(
             constants[PLAIN_W1 * block + lane] = w1[k, 0, 0]
             constants[PLAIN_W2 * block + lane] = w2[k, 0, 0]
             constants[PLAIN_W3 * block + lane] = w3[k, 0, 0]
-            constants[(PLAIN_W3 + 1) * block + lane] = b3[k, 0]
+            constants[PLAIN_B3 * block + lane] = b3[k, 0]
             readout[lane], readout[block + lane] = w3[k, 0, 0], b3[k, 0]
             starts[lane], start_powers[lane] = h0[k, i, 0], h0_powers[k, i, 0]
             carried[DH * block + lane], carried[TRIED * block + lane] = dh[k, i, 0], 1.0

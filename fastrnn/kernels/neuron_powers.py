@@ -50,8 +50,6 @@ from fastrnn.kernels.tiles import load_row, load_row_double, place
 
 # Steps in which what is carried may shrink or grow, and its exponent not be told.
 FREE_STEPS = 8
-# A derivative below this is taken with its exponent.
-LEAST_SLOPE = 2.0**-30
 # An upstream gradient below this is outside, and so are sums of terms: some digits are lost.
 LEAST = 2.0**-900
 # The largest states of a block in floats: `walk` multiplies them by what is carried, in float64.
@@ -308,20 +306,19 @@ def walk(
             dz_rest = dz_rest + shift
         dh = where(running, after, dh)
         power, rest = where(running, dz_power, power), where(running, dz_rest, rest)
-    lanes = bad
     dh, power, rest = settled(dh, power, rest, hs)
-    store(carried, DH * block + v, where(lanes, dh, load(carried, DH * block + v)))
-    store(carried, POWER * block + v, where(lanes, power, load(carried, POWER * block + v)))
-    store(carried, REST * block + v, where(lanes, rest, load(carried, REST * block + v)))
-    store(carried, OUTSIDE * block + v, where(lanes, outside, load(carried, OUTSIDE * block + v)))
+    store(carried, DH * block + v, where(bad, dh, load(carried, DH * block + v)))
+    store(carried, POWER * block + v, where(bad, power, load(carried, POWER * block + v)))
+    store(carried, REST * block + v, where(bad, rest, load(carried, REST * block + v)))
+    store(carried, OUTSIDE * block + v, where(bad, outside, load(carried, OUTSIDE * block + v)))
     if want_sums:
-        store_sum_where(carried, CARRIED_ROWS, block, v, sum_w1, lanes)
-        store_sum_where(carried, CARRIED_ROWS + 4, block, v, sum_w2, lanes)
-        store_sum_where(carried, CARRIED_ROWS + 8, block, v, sum_b, lanes)
+        store_sum_where(carried, first, block, v, sum_w1, bad)
+        store_sum_where(carried, first + 4, block, v, sum_w2, bad)
+        store_sum_where(carried, first + 8, block, v, sum_b, bad)
     if fused:
-        store_sum_where(carried, CARRIED_ROWS + 12, block, v, sum_w3, lanes)
-        store_sum_where(carried, CARRIED_ROWS + 16, block, v, sum_b3, lanes)
-        store_sum_where(carried, CARRIED_ROWS + 20, block, v, sum_loss, lanes)
+        store_sum_where(carried, first + 12, block, v, sum_w3, bad)
+        store_sum_where(carried, first + 16, block, v, sum_b3, bad)
+        store_sum_where(carried, first + 20, block, v, sum_loss, bad)
 
 
 @bare_part

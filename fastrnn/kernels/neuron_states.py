@@ -17,7 +17,7 @@ from fastrnn.kernels.blocks import (
 )
 from fastrnn.kernels.jit import bare, kernel
 from fastrnn.kernels.memory import lanes_of, load, load_double, numbers_at, store
-from fastrnn.kernels.neuron_floats import STEPS
+from fastrnn.kernels.neuron_floats import STATE_ROWS, STEPS
 from fastrnn.kernels.neuron_powers import (
     LEFT,
     POWER_ROWS,
@@ -49,7 +49,7 @@ def forward(
     weights, remaining, rooms = (
         numbers(h0, 3 * block), numbers(h0, block), numbers(h0, POWER_ROWS * block),
     )  # fmt: skip
-    hs, hes = numbers(h0, (STEPS + 1) * block), numbers(h0, (STEPS + 1) * block)
+    hs, hes = numbers(h0, STATE_ROWS * block), numbers(h0, STATE_ROWS * block)
     slopes, powers = numbers(h0, tile * block), doubles(block)
     rows, es, tile_offsets = numbers(h0, tile * block), doubles(tile * block), sequence(block)
     for _ in range(most):
@@ -118,7 +118,7 @@ def _split_row(hs, hes, powers, row, width, block):
 @bare
 def _store_states(hs, hes, powers, remaining, row, steps, width, out, power_out):
     """States of a block; 0 past a sequence's end."""
-    block = hes.size // (STEPS + 1)
+    block = hes.size // STATE_ROWS
     for v in range(0, width, 8):
         h_place, e_place = place(out, v), place(power_out, v)
         running_steps, power = load_double(remaining, v), load(powers, v)

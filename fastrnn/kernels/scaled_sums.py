@@ -44,11 +44,10 @@ def store_sum(rows, row, block, v, numbers):
 def store_sum_where(rows, row, block, v, numbers, lanes):
     """Store a sum where ``lanes`` say so."""
     before = load_sum(rows, row, block, v)
-    value, lost, size, power = numbers
-    store(rows, row * block + v, where(lanes, value, before[0]))
-    store(rows, (row + 1) * block + v, where(lanes, lost, before[1]))
-    store(rows, (row + 2) * block + v, where(lanes, size, before[2]))
-    store(rows, (row + 3) * block + v, where(lanes, power, before[3]))
+    store_sum(rows, row, block, v, (
+        where(lanes, numbers[0], before[0]), where(lanes, numbers[1], before[1]),
+        where(lanes, numbers[2], before[2]), where(lanes, numbers[3], before[3]),
+    ))  # fmt: skip
 
 
 @bare_part
