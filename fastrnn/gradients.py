@@ -20,6 +20,7 @@ from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.exact_walks import ZERO
 from fastrnn.kernels.neuron_gradient import SUMS
 from fastrnn.kernels.neuron_powers import LEAST
+from fastrnn.kernels.rows import LOST, VOID
 from fastrnn.kernels.scaled_sums import SUM, mark_lost, round_totals
 from fastrnn.kernels.sums import ordered_sum, ordered_total
 from fastrnn.lanes import Carried, Lanes, ScaledPair, State, no_sums
@@ -184,11 +185,12 @@ def find(
         totals, dh0 = pull(job, upstream, dlast, dx, workers, memory, **options)
         return Found(job, scale, totals, dx, dh0, each)
     options = {"workers": workers, "memory": memory}
-    found = _layer_in_floats(job, upstream, dlast, want_dx, fused, each, scale, **options)
-    if is_whole(found):
+    found, marks = _layer_in_floats(job, upstream, dlast, want_dx, fused, each, scale, **options)
+    if not marks.any() and is_whole(found):
         return found
-    lost = _lost(found, _of_finite_inputs(job, upstream, dlast))
-    if not any(flags.any() for flags in lost.values()):
+    finite = _of_finite_inputs(job, upstream, dlast)
+    lost: Flags = (marks == VOID) | (finite & ((marks == LOST) | ~_whole(found, finite)))
+    if not lost.any():
         return found
     again = find(
         job, upstream, dlast, fused=fused, want_dx=want_dx, each=each, scaled=True, scale=scale,
@@ -337,12 +339,13 @@ def _layer_in_floats(
     *,
     workers: int | None,
     memory: int | None,
-) -> Found:
+) -> tuple[Found, NDArray[np.uint8]]:
+    """What plain floats found, and what they may have lost (K, B): see `Layers.backward`."""
     own, dx = layers(job, workers, memory), _plain_dx(job) if want_dx else None
-    sums, dh0 = own.backward(job.h0, upstream, dlast, dx, fused=fused, each=each)
+    sums, dh0, lost = own.backward(job.h0, upstream, dlast, dx, fused=fused, each=each)
     if dx is not None and scale != 1.0:
         dx *= job.dtype.type(scale)
-    return found_in_floats(job, sums, dh0, dx, each, scale)
+    return found_in_floats(job, sums, dh0, dx, each, scale), lost
 
 
 def found_in_floats(
@@ -379,35 +382,36 @@ def _of_finite_inputs(job: Sequences, upstream: FloatArray, dlast: FloatArray) -
     return whole
 
 
-def _lost(found: Found, whole: Flags) -> dict[str, Flags]:
-    """What is not finite, but should be, as all inputs of sequences that are whole are."""
-    of_sums = whole if found.each else np.asarray(whole.all(axis=1, keepdims=True))
+def _whole(found: Found, finite: Flags) -> Flags:
+    """Sequences (K, B) of which all is finite, or was not to be: see `_of_finite_inputs`."""
+    of_sums = finite if found.each else np.asarray(finite.all(axis=1, keepdims=True))
     assert isinstance(found.sums, dict), "those of layers"
-    arrays = {name: (total.value, of_sums) for name, total in found.sums.items()}
-    arrays["h0"] = found.dh0[0], whole
+    whole: Flags = np.isfinite(found.dh0[0]).all(axis=2)
     if isinstance(found.dx, np.ndarray):
-        arrays["x"] = found.dx, whole
-    return {
-        name: own.reshape(own.shape + (1,) * (array.ndim - own.ndim)) & ~np.isfinite(array)
-        for name, (array, own) in arrays.items()
-    }
+        whole &= np.isfinite(found.dx).all(axis=(2, 3))
+    for total in found.sums.values():
+        own = np.isfinite(total.value).all(axis=tuple(range(2, total.value.ndim)))
+        whole &= own | ~of_sums
+    return whole
 
 
-def _mended(found: Found, again: Found, lost: dict[str, Flags]) -> Found:
-    """What was found in floats, with the true values where they lost them."""
+def _mended(found: Found, again: Found, lost: Flags) -> Found:
+    """What was found in floats, but the true values where some sequences (K, B) lost digits."""
     assert isinstance(found.sums, dict), "those of layers"
     assert isinstance(again.sums, dict), "those of layers"
+    of_sums = lost if found.each else np.asarray(lost.any(axis=1, keepdims=True))
 
-    def taken(name: str, true: tuple[FloatArray, ...], own: tuple[FloatArray, ...]) -> Any:
-        return (np.where(lost[name], *both) for both in zip(true, own, strict=True))
+    def taken(flags: Flags, true: FloatArray, own: FloatArray) -> FloatArray:
+        return np.where(flags.reshape(flags.shape + (1,) * (own.ndim - 2)), true, own)
 
     sums = {
-        name: Total(*taken(name, again.sums[name], total)) for name, total in found.sums.items()
+        name: Total(*(taken(of_sums, *both) for both in zip(again.sums[name], total, strict=True)))
+        for name, total in found.sums.items()
     }
-    mantissa, power = taken("h0", again.dh0, found.dh0)
+    mantissa, power = (taken(lost, *both) for both in zip(again.dh0, found.dh0, strict=True))
     dx = found.dx
     if isinstance(dx, np.ndarray) and isinstance(again.dx, tuple):
-        dx = np.where(lost["x"], floats(again.dx), dx)
+        dx = taken(lost, floats(again.dx), dx)
     return replace(found, sums=sums, dx=dx, dh0=(mantissa, power))
 
 

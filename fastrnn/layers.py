@@ -140,6 +140,15 @@ class Layers:
         arrays = panels.packed(w1, inputs), panels.in_vectors(w2), panels.packed(w3, states)
         return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
 
+    @cached_property
+    def leasts(self) -> list[tuple[float, float]]:
+        """The smallest weights but for 0, of W2 and of W3, of each net."""
+        of_nets = [
+            np.where(w == 0, np.inf, abs(w)).reshape(len(w), -1).min(axis=1, initial=np.inf)
+            for w in (self.weights.w2, self.weights.w3)
+        ]
+        return [(float(w2), float(w3)) for w2, w3 in zip(*of_nets, strict=True)]
+
     def rows(self, part: Part) -> NDArray[np.int64]:
         """Sequences of a team."""
         return self.order[part.team * self.team_size :][: self.team_size]
@@ -165,12 +174,14 @@ class Layers:
         fused: bool,
         each: bool,
         sums: Sums | None = None,
-    ) -> tuple[Sums, FloatArray]:
+    ) -> tuple[Sums, FloatArray, NDArray[np.uint8]]:
         """Sums of the loss and of the weights' gradients, see `found`, and dh0 (K, B, H).
 
-        Given ``sums`` are those of later steps, and are added to.
+        Given ``sums`` are those of later steps, and are added to. Also LOST or VOID (K, B), see
+        there, of sequences of which floats may have lost something.
         """
         dh0 = np.empty_like(dlast)
+        lost = np.zeros(dlast.shape[:2], np.uint8)
         if sums is None:
             sums = self._nothing(each)
         steps, workers = self.slice(self.held(each), self.stride)
@@ -182,11 +193,13 @@ class Layers:
             wave = self.parts[first : first + MOST_SUMS]
             h = {part: h0[part.net, self.rows(part)] for part in wave}
             dh = {part: dlast[part.net, self.rows(part)] for part in wave}
+            marks = {part: np.zeros(len(state), np.uint8) for part, state in h.items()}
             kept = self.starts(h, starts, steps)
             for start in reversed(starts):
                 self._retreat(
                     kept.pop(),
                     dh,
+                    marks,
                     start,
                     steps,
                     upstream,
@@ -199,7 +212,8 @@ class Layers:
                 )
             for part, gradient in dh.items():
                 dh0[part.net, self.rows(part)] = gradient
-        return sums, dh0
+                lost[part.net, self.rows(part)] = marks[part]
+        return sums, dh0, lost
 
     def predict(self, states: FloatArray, y: FloatArray) -> None:
         """Predictions into y (K, B, T, O)."""
@@ -240,8 +254,9 @@ class Layers:
         ends: NDArray[np.int64],
         stride: int,
         room: Room,
+        want_z: bool = False,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """States, derivatives and inputs of a part's sequences in a slice."""
+        """States, derivatives or z, and inputs of a part's sequences in a slice."""
         rows, inputs = self.rows(part), self.x.shape[2]
         block, longest = len(rows) * stride, int(ends[0])
         sizes = (longest + 1) * block, longest * block, longest * len(rows) * (inputs + 1)
@@ -251,12 +266,12 @@ class Layers:
         if self.is_single(rows):
             alone.replay(
                 self.activation, self.in_vectors[part.net], x, inputs, rows[0], longest, stride, h,
-                hs, slopes, xs,
+                want_z, hs, slopes, xs,
             )  # fmt: skip
         else:
             layer.replay(
                 self.activation, self.shapes[0], self.packed[part.net], x, inputs, rows, ends,
-                stride, h, hs, slopes, xs, room,
+                stride, h, want_z, hs, slopes, xs, room,
             )  # fmt: skip
         return hs, slopes, xs
 
@@ -289,6 +304,7 @@ class Layers:
         self,
         h: dict[Part, FloatArray],
         dh: dict[Part, FloatArray],
+        lost: dict[Part, NDArray[np.uint8]],
         start: int,
         steps: int,
         upstream: FloatArray,
@@ -314,10 +330,10 @@ class Layers:
             single = self.is_single(rows) and (outputs == 0 or not fused)
             back = (self.in_vectors_back if single else self.packed_back)[part.net]
             layer.retreat(
-                self.shapes, self.packed_output[part.net], back, hs, slopes, xs,
-                self.activation.name in BOUNDED, inputs, outputs, rows, ends, self.stride, chunk,
-                each, fused, view(upstream[part.net, :, start:]), want_upstream, single, dh[part],
-                mine, into, dx is not None, room,
+                self.shapes, self.packed_output[part.net], back, self.leasts[part.net], hs, slopes,
+                xs, self.activation.name in BOUNDED, inputs, outputs, rows, ends, self.stride,
+                chunk, each, fused, view(upstream[part.net, :, start:]), want_upstream, single,
+                dh[part], mine, into, dx is not None, lost[part], room,
             )  # fmt: skip
             if each:
                 for array, found in zip(sums, mine, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,20 +11,22 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED, layer_scaled, panels
 from fastrnn.kernels.layer import PackedBack, Sums
-from fastrnn.kernels.panels import LINE_BYTES
+from fastrnn.kernels.panels import LINE_BYTES, aligned
 from fastrnn.kernels.powers import LEAST_SHIFT
+from fastrnn.kernels.rows import LOW_STATE_32, LOW_STATE_64
 from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.tables import LOST, POWER, SIZE, TABLE, VALUE, add_table
 from fastrnn.lanes import view
 from fastrnn.layers import MOST_SUMS, Layers, Part
 from fastrnn.memory import LESS, check_memory
+from fastrnn.rnn import Weights
 from fastrnn.threads import run
 
 Doubles = NDArray[np.float64]
 # Of a layer that hands states on as they are, weights below this may make numbers that are 0.
 LEAST_WEIGHT = {4: 2.0**-60, 8: 2.0**-560}
-# Numbers near 1 that are smaller have lost digits, or will.
-LEAST = {4: layer_scaled.LEAST_32, 8: layer_scaled.LEAST_64}
+# And so may states below this.
+LOW_STATE = {4: LOW_STATE_32, 8: LOW_STATE_64}
 
 
 class Pulled(NamedTuple):
@@ -37,20 +40,15 @@ class Pulled(NamedTuple):
     doubts: NDArray[np.uint8]  # (R,): whether digits of that may be lost
 
     @classmethod
-    def start(
-        cls,
-        dlast: FloatArray,
-        outside: NDArray[np.bool_],
-        dtype: np.dtype[np.floating],
-        of_nothing: float,
-    ) -> Pulled:
+    def start(cls, dlast: FloatArray, outside: NDArray[np.bool_], of_nothing: float) -> Pulled:
         """From gradients (R, H) of the last states, brought near 1; ``of_nothing``: power of 0."""
+        dlast = dlast.astype(np.float64)
         size = abs(dlast)
         largest = size.max(axis=1)
         powers = np.where(largest > 0, np.frexp(largest)[1] - 1.0, of_nothing)
         shift = np.where(largest > 0, -powers, 0.0).astype(np.int64)
-        dh = np.ldexp(dlast, shift[:, None]).astype(dtype)
-        lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < LEAST[dtype.itemsize])).any(axis=1)
+        dh = np.ldexp(dlast, shift[:, None])
+        lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < layer_scaled.LEAST)).any(axis=1)
         return cls(
             dh, powers, (outside | lost).astype(np.uint8), np.zeros(len(dh), np.uint8),
             np.full(len(dh), NO_POWER), np.zeros(len(dh), np.uint8),
@@ -105,13 +103,14 @@ def pull(
     ``dh0``. All of nets and sequences outside of the kernel's range is void, and the sums of those
     that lack digits; both have added nothing. See there.
     """
+    narrow, own = own, _wide(own)
     nets, batch_size, _ = h0.shape
     inputs, outputs = own.x.shape[2], own.weights.w3.shape[1]
     errors = outputs if fused else 0
     outside, lacking = np.zeros((2, nets, batch_size), bool)
     lines = own.activation.name not in BOUNDED
     if lines:
-        outside |= _too_small(own)[:, None]
+        outside |= _too_small(narrow)[:, None]
     want_upstream = fused or any(upstream.strides) or bool(upstream[:1, :1, :1, :1].any())
     if each:
         tables = totals = _tables(own, (nets, batch_size))
@@ -119,9 +118,9 @@ def pull(
         tables = _tables(own, (min(MOST_SUMS, len(own.parts)) if want_sums else 1,))
         totals = _tables(own, (nets, 1))
     stride, chunk = _stride(own), own.chunk(each)
-    steps, workers = own.slice(*_memory(own, each=each, want_sums=want_sums))
+    steps, workers = own.slice(*_memory(narrow, own, each=each, want_sums=want_sums))
     starts = range(0, own.x.shape[1], steps)
-    backs = [_back(own, k) for k in range(nets)]
+    backs, low = [_back(own, k) for k in range(nets)], LOW_STATE[narrow.x.itemsize]
 
     def retreat(wave: list[Part], places: dict[Part, int], want_dx: bool) -> dict[Part, Pulled]:
         h = {part: h0[part.net, own.rows(part)] for part in wave}
@@ -129,9 +128,9 @@ def pull(
         for part in wave:
             here, nothing = (part.net, own.rows(part)), backs[part.net].shifts[layer_scaled.W3]
             pulled[part] = Pulled.start(
-                dlast[here], (outside | lacking)[here], own.x.dtype, nothing if errors else 0.0
+                dlast[here], (outside | lacking)[here], nothing if errors else 0.0
             )
-        kept = own.starts(h, starts, steps)
+        kept = narrow.starts(h, starts, steps)
         for start in reversed(starts):
             before = kept.pop()
 
@@ -152,12 +151,12 @@ def pull(
                     found.open_powers, found.doubts, found.lacks, stride, inputs, errors,
                     int(ends[0]), chunk, own.x.dtype,
                 )  # fmt: skip
-                hs, slopes, xs = own.replay(part, before[part], start, ends, stride, room)
-                into = [view(array[part.net, :, start:] if want_dx else own.x) for array in dx]
+                hs, slopes, xs = _replay(narrow, part, before[part], start, ends, stride)
+                into = [view(array[part.net, :, start:] if want_dx else narrow.x) for array in dx]
                 layer_scaled.pull(
-                    lines, own.shapes, own.packed_output[part.net],
-                    backs[part.net].weights, backs[part.net].shifts, backs[part.net].leasts, hs,
-                    slopes, xs, inputs, outputs, sequences, ends, stride, chunk, each, fused,
+                    lines, low, own.shapes, own.packed_output[part.net], backs[part.net].weights,
+                    backs[part.net].shifts, backs[part.net].leasts, before[part], hs, slopes, xs,
+                    inputs, outputs, sequences, ends, stride, chunk, each, fused,
                     view(upstream[part.net, :, start:]), want_upstream, found.dh, found.powers,
                     mine, want_sums, *into, want_dx, found.outside, room, of_powers,
                 )  # fmt: skip
@@ -204,6 +203,29 @@ def pull(
     return (_found(own, totals) if want_sums else {}), outside, outside | lacking
 
 
+def _wide(own: Layers) -> Layers:
+    """The same nets in float64, of which x has but the shape."""
+    weights = Weights(*(weight.astype(np.float64) for weight in own.weights))
+    return replace(own, weights=weights, x=np.broadcast_to(0.0, own.x.shape))
+
+
+def _replay(
+    narrow: Layers, part: Part, h: FloatArray, start: int, ends: NDArray[np.int64], stride: int
+) -> tuple[Doubles, Doubles, Doubles]:
+    """As `Layers.replay`, in float64: f' is that of z, whatever the type of z."""
+    own = narrow.stride
+    room = narrow.room(ends, own, 0)
+    hs, zs, xs = narrow.replay(part, h, start, ends, own, room, want_z=True)
+    rows = int(ends[0]) * len(ends)
+    states, slopes = (
+        aligned((count * stride + LINE_BYTES,), np.float64) for count in (rows + len(ends), rows)
+    )
+    layer_scaled.widen(
+        narrow.activation, zs, hs, rows, len(ends), narrow.hidden, own, slopes, states, stride
+    )
+    return states, slopes, xs.astype(np.float64, copy=False)
+
+
 def _too_small(own: Layers) -> NDArray[np.bool_]:
     """Nets (K,) whose pre-activations may be too small to be floats."""
     least = LEAST_WEIGHT[own.x.itemsize]
@@ -229,15 +251,16 @@ def _back(own: Layers, net: int) -> Back:
     return Back(PackedBack(*packed), shifts, leasts)
 
 
-def least_memory(own: Layers, *, each: bool, want_sums: bool) -> int:
+def least_memory(narrow: Layers, *, each: bool, want_sums: bool) -> int:
     """The least budget that `pull` takes."""
-    return own.least_memory(*_memory(own, each=each, want_sums=want_sums))
+    own = _wide(narrow)
+    return own.least_memory(*_memory(narrow, own, each=each, want_sums=want_sums))
 
 
-def _memory(own: Layers, *, each: bool, want_sums: bool) -> tuple[int, int, int]:
+def _memory(narrow: Layers, own: Layers, *, each: bool, want_sums: bool) -> tuple[int, int, int]:
     """Bytes that are held by a call, stride of rows, and bytes of each thread; see `Layers.slice`.
 
-    A row has an exponent, and a chunk its absolute values.
+    A row has an exponent and is there in its narrow type too, and a chunk has its absolute values.
     """
     nets, batch_size, stride = len(own.weights.w2), len(own.x), _stride(own)
     inputs, outputs = own.x.shape[2], own.weights.w3.shape[1]
@@ -247,7 +270,9 @@ def _memory(own: Layers, *, each: bool, want_sums: bool) -> tuple[int, int, int]
         rows += min(MOST_SUMS, len(own.parts)) if want_sums else 1
     line = 2 * stride + inputs + 1 + outputs
     beside = own.team_size * (own.chunk(each) + 1) * line * own.x.itemsize
-    return rows * TABLE * 8 * sum(_padded_sizes(own).values()), stride + 1, beside
+    # Two rows a step are counted.
+    stride += 1 + -(-(2 * narrow.stride + inputs + 1) // 2)
+    return rows * TABLE * 8 * sum(_padded_sizes(own).values()), stride, beside
 
 
 def _stride(own: Layers) -> int:

@@ -137,10 +137,10 @@ class _LayerBack:
     ) -> bool:
         """Walk back over a block."""
         own = engine.layers(job, workers, memory)
-        self._sums, self._dh = own.backward(
+        self._sums, self._dh, lost = own.backward(
             job.h0, target, self._dh, None, fused=True, each=self._each, sums=self._sums
         )
-        return True
+        return not lost.any()
 
     def found(self, job: Sequences, scale: float) -> Found | None:
         """The gradient of all blocks; None where floats overflowed."""

@@ -68,3 +68,36 @@ def test_truncated_gradients_past_an_overflow_are_infinite():
     loss, grad = fastrnn.loss_and_grad(net, x, np.zeros(4000), truncate=1500)
     assert loss == grad.w1 == grad.w2 == np.inf
     assert grad.out_of_range == ("w1", "w2", "b")
+
+
+@pytest.mark.parametrize("units", [1, 2, 8, 40])
+def test_a_latched_layer_whose_errors_are_exactly_zero(units):
+    """The units of a diagonal W2 are the neuron above, each by itself."""
+    x = np.zeros((1, 324, 1))
+    x[0, 300] = 20
+    y = np.zeros((1, 324, units))
+    y[0, 300:-1] = 1
+    net = fastrnn.RNN(np.ones((units, 1)), 20 * np.eye(units), np.zeros(units))
+    _, grad = fastrnn.loss_and_grad(net, x, y, wrt=("b", "h0"))
+    assert grad.b == pytest.approx(3.7341e15 / units, rel=1e-4)
+    assert grad.h0 == pytest.approx(7.09e16 / units, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("units", [3, 16, 20])
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_plain_gradients_of_saturated_layers_are_the_scaled_ones(dtype, units, batch_size):
+    """Derivatives of 1e-30 and below, gradients beyond 1e38: more than float32 holds."""
+    rng = np.random.default_rng(units)
+    w2 = (30 * rng.standard_normal((units, units)) / np.sqrt(units)).astype(dtype)
+    w1, b = rng.standard_normal((units, 2)).astype(dtype), np.zeros(units, dtype)
+    net = fastrnn.RNN(w1, w2, b)
+    x = rng.standard_normal((batch_size, 60, 2)).astype(dtype)
+    y = rng.standard_normal((batch_size, 60, units)).astype(dtype)
+    plain_loss, plain = fastrnn.loss_and_grad(net, x, y, wrt=("w1", "w2", "b", "x", "h0"))
+    loss, scaled = fastrnn.loss_and_grad(net, x, y, wrt=("w1", "w2", "b", "x", "h0"), scaled=True)
+    assert plain_loss == pytest.approx(float(loss), rel=1e-6)
+    for name in ("w1", "w2", "b", "x", "h0"):
+        value, true = getattr(plain, name), getattr(scaled, name).to_float()
+        size = abs(true).max(axis=-1, keepdims=True)
+        np.testing.assert_allclose(value / size, true / size, atol=1e-4, err_msg=name)

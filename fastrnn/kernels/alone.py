@@ -5,12 +5,24 @@ size, which takes a hundred ns a step; here a step takes as long as its numbers 
 Weights are `panels.in_vectors`, and vectors reach behind the last unit, where they are 0.
 """
 
+import numpy as np
+
 from fastrnn.kernels.activations import activate, with_slope
 from fastrnn.kernels.blocks import copy
 from fastrnn.kernels.jit import bare, part
 from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, put, store
-from fastrnn.kernels.rows import LOSS_STEPS, clear_between, fold_squares
-from fastrnn.kernels.simd import fma, like
+from fastrnn.kernels.rows import (
+    LOSS_STEPS,
+    VOID,
+    clear_between,
+    fold_squares,
+    judge,
+    kept,
+    least_of,
+    most_of,
+    smallest,
+)
+from fastrnn.kernels.simd import any_lane, first_lanes, fma, like
 
 
 @part
@@ -39,7 +51,7 @@ def forward(f, weights, x, inputs, row, steps, h, keep, states, state):
 
 
 @bare
-def replay(f, weights, x, inputs, row, steps, stride, h, hs, slopes, xs):
+def replay(f, weights, x, inputs, row, steps, stride, h, want_z, hs, slopes, xs):
     """As `layer.replay`."""
     source = numbers_at(x[0], h)
     hidden, line = h.size, inputs + 1
@@ -51,15 +63,16 @@ def replay(f, weights, x, inputs, row, steps, stride, h, hs, slopes, xs):
             put(xs, s * line + i, get(source, row * x[1] + s * x[2] + i * x[3]))
         put(xs, s * line + inputs, 1.0)
         z = plus_product(b, xs, s * line, 1, w1, inputs)
-        after, slope = with_slope(f, plus_product(z, hs, s * stride, 1, w2, hidden))
+        z = plus_product(z, hs, s * stride, 1, w2, hidden)
+        after, slope = with_slope(f, z)
         store(hs, (s + 1) * stride, after)
-        store(slopes, s * stride, slope)
+        store(slopes, s * stride, z if want_z else slope)
 
 
 @bare
 def retreat(
     fused, want_upstream, target, place, step, between, first, stop, hs, hidden, stride, w2, ups,
-    squares, dh, slopes, loss,
+    squares, dh, slopes, loss, linear, least_weight, end, lost,
 ):  # fmt: skip
     """Steps ``first`` to ``stop`` of `layer.retreat`: dh is led back, slopes become dz.
 
@@ -76,7 +89,19 @@ def retreat(
                 up = load(hs, at + stride) - up
                 store(squares, 0, fma(up, up, load(squares, 0)))
             g = g + up
-        store(dh, 0, g * load(slopes, at))
+        slope = load(slopes, at)
+        dz = g * slope
+        extreme = (kept(linear, dz, slope) < least_of(dh)) | (abs(dz) > most_of(dh))
+        if any_lane(extreme & first_lanes(dz, hidden)):
+            store(ups, 0, g)
+            store(dh, 0, dz)
+            terms = np.inf
+            if s + 1 < end:
+                terms = smallest(slopes, at + stride, hidden) * least_weight
+            lost[0] = max(lost[0], judge(linear, ups, 0, hidden, dh, 0, terms))
+            if lost[0] == VOID:
+                dz = like(dz, 0.0)
+        store(dh, 0, dz)
         # Behind them lie those of the step after.
         for u in range(hidden):
             put(slopes, at + u, get(dh, u))

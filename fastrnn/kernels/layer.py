@@ -36,15 +36,21 @@ from fastrnn.kernels.products import (
 )
 from fastrnn.kernels.rows import (
     LOSS_STEPS,
+    LOST,
+    VOID,
     activate_rows,
     activate_with_slopes,
     add_errors,
     add_rows,
     any_infinite,
+    any_small,
     clear_between,
     fold_squares,
+    judge,
+    least_of,
     lines_of,
     load_row,
+    smallest,
     store_row,
     times_slopes,
 )
@@ -151,12 +157,12 @@ def forward(
 
 
 @bare
-def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs, room):
+def replay(f, panel, weights, x, inputs, rows, ends, stride, h, want_z, hs, slopes, xs, room):
     """Run forward once more for `retreat`, from the state h (R, H) before the first step.
 
     Of every step of the team: into ``hs`` the state before it, and behind the last that after;
-    into ``slopes`` f'; into ``xs`` the inputs, each row with a 1 behind it. Sequences that have
-    ended have rows of 0.
+    into ``slopes`` f', or z; into ``xs`` the inputs, each row with a 1 behind it. Sequences that
+    have ended have rows of 0.
     """
     source, z = numbers_at(x[0], h), room.z
     count, hidden = h.shape
@@ -179,7 +185,7 @@ def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs, 
             of_packed(hs, room.offsets, at, 1, weights.w2, 0, hidden, width),
         )
         affine(panel, active, hidden, weights.b, 0, 0, inner, z, 0, stride)
-        activate_with_slopes(f, z, active, hidden, stride, hs, at + block, slopes, at)
+        activate_with_slopes(f, z, active, hidden, stride, want_z, hs, at + block, slopes, at)
         if active < count:
             clear_between(hs, at + block + active * stride, at + 2 * block)
             clear_between(slopes, at + active * stride, at + block)
@@ -188,8 +194,8 @@ def replay(f, panel, weights, x, inputs, rows, ends, stride, h, hs, slopes, xs, 
 
 @bare
 def retreat(
-    panels, readout, back, hs, slopes, xs, finite, inputs, outputs, rows, ends, stride, chunk, each,
-    fused, upstream, want_upstream, single, dh, sums, dx, want_dx, room,
+    panels, readout, back, leasts, hs, slopes, xs, finite, inputs, outputs, rows, ends, stride,
+    chunk, each, fused, upstream, want_upstream, single, dh, sums, dx, want_dx, lost, room,
 ):  # fmt: skip
     """Pull a gradient of the states back to the weights, to x and to the state before.
 
@@ -199,7 +205,9 @@ def retreat(
     W3 h_t + b3 - y_t (h_t - y_t without a read-out). ``sums`` are of ``each`` sequence or of all.
     The gradient of x is written to the view ``dx``. All else is of `replay`; states are known to
     be ``finite``, but for the first, or are not. Of ``slopes`` dz is made. A ``single`` sequence
-    is led back by `alone`, which takes the W2 of ``back`` in vectors.
+    is led back by `alone`, which takes the W2 of ``back`` in vectors. Sequences of which floats may
+    have ``lost`` (R,) something are marked LOST, or VOID, see `judge`: ``leasts`` are the smallest
+    weights of W2 and W3 but for 0.
     """
     panel, input_panel, output_panel, sum_panel = panels
     target, gradient = numbers_at(upstream[0], dh), numbers_at(dx[0], dh)
@@ -214,7 +222,7 @@ def retreat(
             alone.retreat(
                 fused, want_upstream, target, rows[0] * upstream[1], upstream[2], upstream[3],
                 first, stop, hs, hidden, stride, back.w2, room.ups, room.squares, g, slopes,
-                sums.loss,
+                sums.loss, not finite, leasts[0], ends[0], lost,
             )  # fmt: skip
         for s in range(stop - 1, first - 1, -1):
             while active < count and ends[active] > s:
@@ -223,7 +231,8 @@ def retreat(
             if not single:
                 _retreat_step(
                     panel, output_panel, readout, back, hs, slopes, hidden, stride, target,
-                    upstream, want_upstream, fused, s, rows, active, each, outputs, sums.loss, room,
+                    upstream, want_upstream, fused, s, rows, active, each, outputs, sums.loss,
+                    not finite, leasts, ends, lost, room,
                 )  # fmt: skip
             if want_dx:
                 inner = (of_packed(slopes, room.offsets, at, 1, back.w1, 0, hidden, input_width),)
@@ -231,11 +240,22 @@ def retreat(
                 for r in range(active):
                     to = rows[r] * dx[1] + s * dx[2]
                     store_row(input_panel, room.row, r * inputs, gradient, to, dx[3], inputs)
+        # What is made of linear pieces hands on states that were too small to be floats.
+        if not finite:
+            for s in range(first, min(stop + 1, ends[0])):
+                for r in range(count):
+                    if any_small(hs, s * block + r * stride, hidden):
+                        lost[r] = max(lost[r], LOST)
         _add_chunk(
             sum_panel, inputs, outputs if fused else 0, hidden, first, stop - first, count, each,
             stride, finite, hs, slopes, xs, sums, room,
         )  # fmt: skip
         stop = first
+    for r in range(active):
+        for u in range(hidden):
+            if get(g, r * stride + u) == 0.0 and not lost[r]:
+                terms = smallest(slopes, r * stride, hidden) * leasts[0]
+                lost[r] = LOST if terms < least_of(dh) else 0
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
@@ -244,7 +264,7 @@ def retreat(
 @bare
 def _retreat_step(
     panel, output_panel, readout, back, hs, slopes, hidden, stride, target, upstream, want_upstream,
-    fused, s, rows, active, each, outputs, loss, room,
+    fused, s, rows, active, each, outputs, loss, linear, leasts, ends, lost, room,
 ):  # fmt: skip
     """Lead g, which is dh, back over a step whose slopes become dz."""
     block = rows.size * stride
@@ -263,7 +283,18 @@ def _retreat_step(
             add_rows(room.ups, active, hidden, stride, dh)
     if fused and outputs == 0 and s % LOSS_STEPS == 0:
         fold_squares(room.squares, active, hidden, stride, each, loss)
-    times_slopes(dh, active, hidden, stride, slopes, at)
+    if times_slopes(linear, dh, active, hidden, stride, slopes, at):
+        for r in range(active):
+            own, terms = at + r * stride, np.inf
+            if s + 1 < ends[r]:
+                terms = smallest(slopes, own + block, hidden) * leasts[0]
+            if fused and outputs > 0:
+                error_at = (s * rows.size + r) * outputs
+                terms = min(terms, smallest(room.errors, error_at, outputs) * leasts[1])
+            lost[r] = max(lost[r], judge(linear, dh, r * stride, hidden, slopes, own, terms))
+            # Lest it becomes infinite, which takes long.
+            if lost[r] == VOID:
+                clear_between(slopes, own, own + hidden)
     clear_between(slopes, at + active * stride, at + block)
     inner = (of_packed(slopes, room.offsets, at, 1, back.w2, 0, hidden, panel_width(panel)),)
     affine(panel, active, hidden, room.zeros, 0, 0, inner, room.g, 0, stride)

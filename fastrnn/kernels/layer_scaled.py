@@ -1,7 +1,8 @@
 """A hidden layer back through time in numbers of any magnitude: rows m * 2**e, an e a sequence.
 
 The walk is that of `layer.retreat` along what `layer.replay` left behind. What is pulled back is
-in the states' own type, and a sequence's row is brought near 1 where it drifts from there.
+in float64, whatever the type of the states, and a sequence's row is brought near 1 where it drifts
+from there.
 Numbers of one row may differ by as many binades as the type reaches; where one would be lost
 beside the others, the sequence is marked as ``outside`` and its results are void: see ``exact``.
 Where a sum lacks digits, those of its sequences are marked as lacking: their sums alone are void,
@@ -17,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastrnn.kernels.activations import with_slope
 from fastrnn.kernels.jit import bare, part, written_out
-from fastrnn.kernels.layer import load_step
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
 from fastrnn.kernels.panels import rooms
 from fastrnn.kernels.powers import normalise
 from fastrnn.kernels.products import add_outer, affine, copy_row, of_packed, panel_width
-from fastrnn.kernels.rows import clear_between
+from fastrnn.kernels.rows import clear_between, smallest
 from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.simd import (
     any_lane,
@@ -32,30 +33,24 @@ from fastrnn.kernels.simd import (
     lane,
     like,
     maximum,
-    minimum,
     ordered_sum,
     where,
 )
 from fastrnn.kernels.tables import SIZES, TERMS, settle
 
-# What a number near 1 is multiplied with, or what comes of it, is at least so large, in float32
-# and in float64: then all its digits are there.
-LEAST_32, LEAST_64 = 2.0**-100, 2.0**-960
+# What a number near 1 is multiplied with, or what comes of it, is at least so large: then all its
+# digits are there.
+LEAST = 2.0**-960
 # Factors of which one is at least the first and the other the second have such a product.
-LOW_STATE_32, LOW_STATE_64 = 2.0**-40, 2.0**-400
-LOW_DZ_32, LOW_DZ_64 = LEAST_32 / LOW_STATE_32, LEAST_64 / LOW_STATE_64
+LOW_STATE = 2.0**-400
+LOW_DZ = LEAST / LOW_STATE
 # A row is brought near 1 where its largest number is this far from there, or 1 over it.
-DRIFT_32, DRIFT_64 = 2.0**20, 2.0**60
+DRIFT = 2.0**60
 # Terms may be so many binades above or below the exponent of what is not yet settled.
-HEADROOM_32, HEADROOM_64 = 20.0, 100.0
+HEADROOM = 100.0
 # What is upstream may be so many binades above the exponent of what is carried.
-REACH_32, REACH_64 = 40.0, 300.0
+REACH = 300.0
 W1, W2, W3 = 0, 1, 2
-
-
-@part
-def _of_type(array, single, double):
-    return single if array.itemsize == 4 else double
 
 
 class PowersRoom(NamedTuple):
@@ -91,9 +86,9 @@ def powers_room(
 
 @bare
 def pull(
-    lines, panels, readout, back, shifts, leasts, hs, slopes, xs, inputs, outputs, rows, ends,
-    stride, chunk, each, fused, upstream, want_upstream, dh, dh_powers, sums, want_sums, mantissas,
-    exponents, want_dx, outside, room, of_powers,
+    lines, low, panels, readout, back, shifts, leasts, like_array, hs, slopes, xs, inputs, outputs,
+    rows, ends, stride, chunk, each, fused, upstream, want_upstream, dh, dh_powers, sums, want_sums,
+    mantissas, exponents, want_dx, outside, room, of_powers,
 ):  # fmt: skip
     """Pull dh * 2**dh_powers (R, H) and (R,) back to x and to the state before the first step.
 
@@ -105,14 +100,13 @@ def pull(
     marked on entry are left alone and add nothing.
     """
     panel, input_panel, output_panel, sum_panel = panels
-    target, out = numbers_at(upstream[0], dh), numbers_at(mantissas[0], dh)
+    target, out = numbers_at(upstream[0], like_array), numbers_at(mantissas[0], like_array)
     power_out = numbers_at(exponents[0], dh_powers)
     g, ups, row, powers = room.g, room.ups, room.row, of_powers.powers
     factors, factor_powers = of_powers.factors, of_powers.factor_powers
     count, hidden = dh.shape
     width, input_width = panel_width(panel), panel_width(input_panel)
     steps, block, line = ends[0], count * stride, inputs + 1
-    least, reach = _of_type(dh, LEAST_32, LEAST_64), _of_type(dh, REACH_32, REACH_64)
     columns = (hidden + panel_width(sum_panel) - 1) // panel_width(sum_panel)
     columns *= panel_width(sum_panel)
     joined = fused or want_upstream
@@ -130,7 +124,7 @@ def pull(
                 upstream, s, rows, active, each, outputs, sums, outside, room,
             )  # fmt: skip
         elif joined:
-            load_step(panel, target, upstream, s, rows, active, ups, stride, hidden)
+            _load_step(target, upstream, s, rows, active, ups, stride, hidden)
             if fused:
                 _subtract_targets(hs, at + block, ups, active, hidden, stride, each, sums, outside)
         for r in range(active):
@@ -138,7 +132,7 @@ def pull(
             if not outside[r]:
                 if joined:
                     distance = up_power - dh_powers[r]
-                    if distance > reach:
+                    if distance > REACH:
                         outside[r] |= not _join(g, ups, r * stride, hidden, dh_powers, r, up_power)
                         distance = up_power - dh_powers[r]
                     if distance != factor_powers[r]:
@@ -149,8 +143,8 @@ def pull(
                 )
                 powers[here] = dh_powers[r] if some else NO_POWER
                 if doubtful and s + 1 < ends[r]:
-                    smallest = _smallest(slopes, own + block, hidden)
-                    lost = lost or smallest * leasts[W2] < least
+                    terms = smallest(slopes, own + block, hidden) * leasts[W2]
+                    lost = lost or terms < LEAST
                 if some and far:
                     largest = _largest(slopes, own, hidden)
                     lost = lost or not _bring_near_one(slopes, own, hidden, largest, powers, here)
@@ -170,15 +164,18 @@ def pull(
                 doubtful = False
                 for i in range(inputs):
                     value, shift = normalise(get(row, r * inputs + i))
-                    doubtful = doubtful or abs(get(row, r * inputs + i)) < least
+                    doubtful = doubtful or abs(get(row, r * inputs + i)) < LEAST
                     # Zeros of scaled results are positive.
                     at_x = rows[r] * mantissas[1] + s * mantissas[2] + i * mantissas[3]
                     put(out, at_x, value + 0.0)
+                    if abs(get(out, at_x)) == 2.0:
+                        put(out, at_x, 0.5 * value)
+                        shift += 1.0
                     to = rows[r] * exponents[1] + s * exponents[2] + i * exponents[3]
                     put(power_out, to, power + shift if value != 0.0 else 0.0)
                 if doubtful and not outside[r]:
-                    smallest = _smallest(slopes, at + r * stride, hidden)
-                    outside[r] |= smallest * leasts[W1] < least
+                    terms = smallest(slopes, at + r * stride, hidden) * leasts[W1]
+                    outside[r] |= terms < LEAST
         inner = (of_packed(slopes, room.offsets, at, 1, back.w2, 0, hidden, width),)
         affine(panel, active, hidden, room.zeros, 0, 0, inner, g, 0, stride)
         for r in range(active):
@@ -188,7 +185,7 @@ def pull(
             length = min(chunk, steps - s)
             for r in range(count):
                 _measure_states(
-                    lines, hs, xs, room.errors, s, length, r, count, hidden, stride, line,
+                    lines, low, hs, xs, room.errors, s, length, r, count, hidden, stride, line,
                     outputs if fused else 0, each, of_powers, outside,
                 )  # fmt: skip
             if want_sums:
@@ -198,8 +195,8 @@ def pull(
                         count, each, stride, hs, slopes, xs, sums, room, of_powers,
                     )  # fmt: skip
     for r in range(active):
-        if not outside[r] and _any_below(g, r * stride, hidden, least):
-            outside[r] |= _smallest(slopes, r * stride, hidden) * leasts[W2] < least
+        if not outside[r] and _any_below(g, r * stride, hidden):
+            outside[r] |= smallest(slopes, r * stride, hidden) * leasts[W2] < LEAST
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
@@ -211,15 +208,40 @@ def settle_all(panel, inputs, outputs, each, sums, dh, lacks, open_powers, doubt
     Before that, sums are settled where exponents ask for it alone, so that no bit depends on where
     a job was cut.
     """
-    hidden, least = dh.shape[1], _of_type(dh, LEAST_32, LEAST_64)
+    hidden = dh.shape[1]
     columns = (hidden + panel_width(panel) - 1) // panel_width(panel) * panel_width(panel)
     for own in range(lacks.size if each else 1):
-        good = _settle_powered(sums, own, inputs + 1, hidden, columns, open_powers, doubts, least)
-        good &= settle(sums.loss[own], 1, 0.0, False, least)
-        good &= settle(sums.w3[own], outputs * columns, 0.0, doubts[own] > 0, least)
-        good &= settle(sums.b3[own], outputs, 0.0, False, least)
+        good = _settle_powered(sums, own, inputs + 1, hidden, columns, open_powers, doubts)
+        good &= settle(sums.loss[own], 1, 0.0, False, LEAST)
+        good &= settle(sums.w3[own], outputs * columns, 0.0, doubts[own] > 0, LEAST)
+        good &= settle(sums.b3[own], outputs, 0.0, False, LEAST)
         if not good:
             _mark(lacks, own, each)
+
+
+@bare
+def _load_step(array, view, s, rows, active, into, stride, hidden):
+    """Rows of one step of an array of the job's type."""
+    for r in range(active):
+        at, to = rows[r] * view[1] + s * view[2], r * stride
+        whole = hidden - hidden % 8 if view[3] == 1 else 0
+        for v in range(0, whole, 8):
+            store(into, to + v, load_double(array, at + v))
+        for v in range(whole, hidden):
+            put(into, to + v, np.float64(get(array, at + v * view[3])))
+
+
+@bare
+def widen(f, zs, hs, rows, team, hidden, stride, slopes, states, wide_stride):
+    """f'(z), and states, in float64, of rows of z in the job's type, and of a team more of h."""
+    for r in range(rows + team):
+        for v in range(0, hidden, 8):
+            h = load_double(hs, r * stride + v)
+            own = first_lanes(h, hidden - v)
+            store(states, r * wide_stride + v, where(own, h, 0.0))
+            if r < rows:
+                _, slope = with_slope(f, load_double(zs, r * stride + v))
+                store(slopes, r * wide_stride + v, where(own, slope, 0.0))
 
 
 @written_out
@@ -230,32 +252,31 @@ def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
     whether the largest dz is far from 1; and whether any is not 0.
     """
     n = lanes_of(g)
-    least, drift = _of_type(g, LEAST_32, LEAST_64), _of_type(g, DRIFT_32, DRIFT_64)
     zero = like(load(g, at), 0.0)
     one = like(zero, 1.0)
     tops = nothing = lost = doubtful = zero
     for v in range(0, hidden, n):
         carried, slope = load(g, at + v), load(slopes, slopes_at + v)
         total = carried
-        small = where(abs(carried) < least, one, zero)
+        small = where(abs(carried) < LEAST, one, zero)
         doubtful = doubtful + where(first_lanes(carried, hidden - v), small, zero)
         if joined:
             up = load(ups, at + v)
             total = fma(up, like(up, factor), carried)
-            small = where(abs(up * like(up, factor)) < least, one, zero)
-            small = where(abs(total) < least, small, zero)
+            small = where(abs(up * like(up, factor)) < LEAST, one, zero)
+            small = where(abs(total) < LEAST, small, zero)
             lost = lost + where(up != 0.0, small, zero)
         dz = total * slope
         store(slopes, slopes_at + v, dz)
         # Of a 0 nothing can be lost; a derivative of 0 is one only where f is made of lines.
-        enough = where(abs(dz) >= least, where(slope >= least, one, zero), zero)
+        enough = where(abs(dz) >= LEAST, where(slope >= LEAST, one, zero), zero)
         enough = where(total != 0.0, enough, one)
         if lines:
             enough = where(slope != 0.0, enough, one)
         lost = lost + (one - enough)
         tops, nothing = maximum(tops, abs(dz)), nothing + 0.0 * dz
     lost = where(nothing == 0.0, lost, one)
-    far = any_lane(tops > drift) or not any_lane(tops >= 1.0 / drift)
+    far = any_lane(tops > DRIFT) or not any_lane(tops >= 1.0 / DRIFT)
     return any_lane(lost > 0.0), any_lane(doubtful > 0.0), far, any_lane(tops > 0.0)
 
 
@@ -272,25 +293,12 @@ def _largest(array, at, hidden):
 
 
 @bare
-def _smallest(array, at, hidden):
-    """The smallest absolute value of a row but for 0."""
-    bottoms = like(load(array, at), np.inf)
-    for v in range(at, at + hidden, lanes_of(array)):
-        size = abs(load(array, v))
-        bottoms = minimum(bottoms, where(size > 0.0, size, np.inf))
-    smallest = np.inf
-    for i in range(lanes_of(array)):
-        smallest = min(smallest, np.float64(lane(bottoms, i)))
-    return smallest
-
-
-@bare
-def _any_below(array, at, hidden, bound):
+def _any_below(array, at, hidden):
     """Whether some absolute value of a row is smaller."""
     found = False
     for v in range(0, hidden, lanes_of(array)):
         size = where(first_lanes(load(array, at), hidden - v), abs(load(array, at + v)), np.inf)
-        found = found or any_lane(size < bound)
+        found = found or any_lane(size < LEAST)
     return found
 
 
@@ -307,13 +315,12 @@ def _bring_near_one(array, at, hidden, largest, powers, r):
 @bare
 def _scale_row(array, at, hidden, factor):
     """A row times a power of two; whether no digit is lost."""
-    least = _of_type(array, LEAST_32, LEAST_64)
     good = True
     for v in range(at, at + hidden, lanes_of(array)):
         before = load(array, v)
         after = before * like(before, factor)
         store(array, v, after)
-        good = good and not any_lane(where(before != 0.0, abs(after), 1.0) < least)
+        good = good and not any_lane(where(before != 0.0, abs(after), 1.0) < LEAST)
     return good
 
 
@@ -331,7 +338,7 @@ def _join(g, ups, at, hidden, powers, r, up_power):
     powers[r] = up_power + shift
     if own == 0.0:
         return True
-    least, down = _of_type(g, LEAST_32, LEAST_64), math.ldexp(1.0, int(max(fall, -2000.0)))
+    down = math.ldexp(1.0, int(max(fall, -2000.0)))
     up_down = math.ldexp(1.0, -int(shift))
     good = True
     for v in range(at, at + hidden, lanes_of(g)):
@@ -340,7 +347,7 @@ def _join(g, ups, at, hidden, powers, r, up_power):
         store(g, v, after)
         beside = abs(load(ups, v) * like(before, up_down))
         some = where(before != 0.0, maximum(abs(after), beside), 1.0)
-        good = good and not any_lane(some < least)
+        good = good and not any_lane(some < LEAST)
     return good
 
 
@@ -351,7 +358,6 @@ def _find_errors(
 ):  # fmt: skip
     """Errors of one step's predictions, and ups = W3^T errors."""
     errors, error_at, ups = room.errors, s * rows.size * outputs, room.ups
-    least, low = _of_type(hs, LEAST_32, LEAST_64), _of_type(hs, LOW_DZ_32, LOW_DZ_64)
     inner = (of_packed(hs, room.offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
     affine(output_panel, active, outputs, readout.b3, 0, 0, inner, errors, error_at, outputs)
     for r in range(active):
@@ -361,7 +367,7 @@ def _find_errors(
             error = get(errors, e) - get(target, rows[r] * y[1] + s * y[2] + o * y[3])
             put(errors, e, error)
             if not outside[r] and error != 0.0:
-                outside[r] |= not abs(error) >= low
+                outside[r] |= not abs(error) >= LOW_DZ
                 _add_half(sums, own, np.float64(error) * np.float64(error))
                 sums.b3[own, TERMS, o] += error
                 sums.b3[own, SIZES, o] += abs(error)
@@ -371,12 +377,9 @@ def _find_errors(
     )
     affine(panel, active, hidden, room.zeros, 0, 0, inner, ups, 0, stride)
     for r in range(active):
-        if not outside[r] and _any_below(ups, r * stride, hidden, least):
-            smallest = np.inf
-            for o in range(outputs):
-                size = abs(np.float64(get(errors, error_at + r * outputs + o)))
-                smallest = min(smallest, size) if size > 0.0 else smallest
-            outside[r] |= smallest * leasts[W3] < least
+        if not outside[r] and _any_below(ups, r * stride, hidden):
+            terms = smallest(errors, error_at + r * outputs, outputs) * leasts[W3]
+            outside[r] |= terms < LEAST
 
 
 @part
@@ -388,7 +391,6 @@ def _add_half(sums, own, squares):
 @written_out
 def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
     """Errors h - y over the targets."""
-    low = _of_type(hs, LOW_DZ_32, LOW_DZ_64)
     n = lanes_of(hs)
     for r in range(active):
         small = False
@@ -397,7 +399,7 @@ def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
             error = load(hs, at + i) - load(ups, i)
             error = where(first_lanes(error, hidden - v), error, 0.0)
             store(ups, i, error)
-            small = small or any_lane(where(error != 0.0, abs(error), 1.0) < low)
+            small = small or any_lane(where(error != 0.0, abs(error), 1.0) < LOW_DZ)
         if not outside[r]:
             outside[r] |= small
             squares = like(load_double(ups, r * stride), 0.0)
@@ -410,11 +412,10 @@ def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
 
 @written_out
 def _measure_states(
-    lines, hs, xs, errors, s, length, r, count, hidden, stride, line, outputs, each, of_powers,
+    lines, low, hs, xs, errors, s, length, r, count, hidden, stride, line, outputs, each, of_powers,
     outside,
 ):  # fmt: skip
     """Absolute states, inputs and errors of a sequence's chunk; what they may cost in digits."""
-    low = _of_type(hs, LOW_STATE_32, LOW_STATE_64)
     states, inputs, misses = of_powers.states, of_powers.inputs, of_powers.misses
     small = infinite = False
     for q in range(length + 1):
@@ -427,7 +428,7 @@ def _measure_states(
         for i in range(line):
             x = get(xs, ((s + q) * count + r) * line + i)
             put(inputs, (q * count + r) * line + i, abs(x))
-            small = small or (x != 0.0 and abs(x) < low)
+            small = small or (x != 0.0 and abs(x) < LOW_STATE)
             infinite = infinite or not np.isfinite(x)
         for o in range(outputs):
             error = get(errors, ((s + q) * count + r) * outputs + o)
@@ -455,8 +456,6 @@ def _add_chunk(
     sums, room, of_powers,
 ):  # fmt: skip
     """Add the products of some samples, of one sequence or of all, to what is not yet settled."""
-    headroom = _of_type(hs, HEADROOM_32, HEADROOM_64)
-    low, least = _of_type(hs, LOW_DZ_32, LOW_DZ_64), _of_type(hs, LEAST_32, LEAST_64)
     units, tile, dz, states = room.units, room.tile, of_powers.dz, of_powers.states
     powers, open_powers, doubts = of_powers.powers, of_powers.open_powers, of_powers.doubts
     first, last = (own, own + 1) if each else (0, count)
@@ -467,15 +466,15 @@ def _add_chunk(
         for r in range(first, last):
             power = max(power, powers[q * count + r])
     if power > NO_POWER:
-        if abs(power - open_powers[own]) > headroom:
-            if not _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least):
+        if abs(power - open_powers[own]) > HEADROOM:
+            if not _settle_powered(sums, own, line, hidden, columns, open_powers, doubts):
                 _mark(of_powers.lacks, own, each)
             open_powers[own] = power
         for q in range(length):
             for r in range(first, last):
                 at, to = ((s + q) * count + r) * stride, (q * count + r) * stride
                 if _take_sizes(
-                    slopes, at, hidden, powers[(s + q) * count + r] - open_powers[own], low, dz, to
+                    slopes, at, hidden, powers[(s + q) * count + r] - open_powers[own], dz, to
                 ):
                     doubts[own] = 1
         for array, array_at, other, other_at, x, x_at, row in (
@@ -502,7 +501,7 @@ def _add_chunk(
 
 
 @bare
-def _take_sizes(dz, at, hidden, distance, low, into, to):
+def _take_sizes(dz, at, hidden, distance, into, to):
     """A row of dz to the exponent that is so far below its own; whether some are small there."""
     factor = math.ldexp(1.0, int(max(distance, -2000.0)))
     small = False
@@ -511,18 +510,18 @@ def _take_sizes(dz, at, hidden, distance, low, into, to):
         after = before * like(before, factor)
         store(dz, at + v, after)
         store(into, to + v, abs(after))
-        small = small or any_lane(where(before != 0.0, abs(after), 1.0) < low)
+        small = small or any_lane(where(before != 0.0, abs(after), 1.0) < LOW_DZ)
     return small
 
 
 @bare
-def _settle_powered(sums, own, line, hidden, columns, open_powers, doubts, least):
+def _settle_powered(sums, own, line, hidden, columns, open_powers, doubts):
     """Settle the sums of w1, b and w2; whether all digits are there."""
     if open_powers[own] == NO_POWER:
         return True
     power, doubtful = open_powers[own], doubts[own] > 0
-    good = settle(sums.w1[own], line * columns, power, doubtful, least)
-    good &= settle(sums.w2[own], hidden * columns, power, doubtful, least)
+    good = settle(sums.w1[own], line * columns, power, doubtful, LEAST)
+    good &= settle(sums.w2[own], hidden * columns, power, doubtful, LEAST)
     return good
 
 

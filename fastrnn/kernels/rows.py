@@ -7,13 +7,30 @@ one. Vectors may reach behind the last number of a row, into room that nothing i
 import numpy as np
 
 from fastrnn.kernels.activations import activate, with_slope
-from fastrnn.kernels.jit import bare, part
+from fastrnn.kernels.jit import apart, bare, part
 from fastrnn.kernels.memory import get, lanes_of, load, put, store
 from fastrnn.kernels.products import copy_row
-from fastrnn.kernels.simd import any_lane, fma
+from fastrnn.kernels.simd import (
+    any_lane,
+    first_lanes,
+    fma,
+    lane,
+    like,
+    minimum,
+    where,
+)
 
 # Steps whose squared errors are added up in the arrays' own type.
 LOSS_STEPS = 32
+# Gradients of states that are at least so large, in float32 and in float64, have all their digits,
+# and so has what comes of them: what is lost of a sum beside them is below its last digit.
+LEAST_32, LEAST_64 = 2.0**-100, 2.0**-960
+# What is larger soon leaves floats.
+MOST_32, MOST_64 = 2.0**100, 2.0**960
+# What may be wrong with what floats found of a sequence: some digits, or all of it.
+LOST, VOID = 1, 2
+# The same of states, which are multiplied by weights and by gradients.
+LOW_STATE_32, LOW_STATE_64 = 2.0**-40, 2.0**-400
 
 
 @part
@@ -32,27 +49,115 @@ def activate_rows(f, z, rows, hidden, stride, h):
 
 
 @bare
-def activate_with_slopes(f, z, rows, hidden, stride, h, at, slopes, slopes_at):
-    """f(z) and f'(z)."""
+def activate_with_slopes(f, z, rows, hidden, stride, want_z, h, at, slopes, slopes_at):
+    """f(z) and f'(z), or z itself."""
     lines, length = lines_of(rows, hidden, stride)
     for r in range(lines):
         for v in range(r * stride, r * stride + length, lanes_of(z)):
             value, slope = with_slope(f, load(z, v))
             store(h, at + v, value)
-            store(slopes, slopes_at + v, slope)
+            store(slopes, slopes_at + v, load(z, v) if want_z else slope)
+
+
+@part
+def least_of(array):
+    """See LEAST_32."""
+    return LEAST_32 if array.itemsize == 4 else LEAST_64
+
+
+@part
+def most_of(array):
+    """See MOST_32."""
+    return MOST_32 if array.itemsize == 4 else MOST_64
 
 
 @bare
-def times_slopes(dh, rows, hidden, stride, slopes, at):
-    """The slopes become dz = dh f'; what lies behind them are those of the step after."""
+def times_slopes(linear, dh, rows, hidden, stride, slopes, at):
+    """The slopes become dz = dh f'; whether some are of a size that `judge` is to look at.
+
+    Where f is made of ``linear`` pieces, a slope of 0 is one. What lies behind the slopes are those
+    of the step after.
+    """
     lines, length = lines_of(rows, hidden, stride)
-    n = lanes_of(dh)
-    whole = length // n * n if stride == hidden else length
+    n, least, most = lanes_of(dh), least_of(dh), most_of(dh)
+    whole = length // n * n
+    found = load(dh, 0) != load(dh, 0)
     for r in range(lines):
         for v in range(r * stride, r * stride + whole, n):
-            store(slopes, at + v, load(dh, v) * load(slopes, at + v))
-    for i in range(whole, length):
-        put(slopes, at + i, get(dh, i) * get(slopes, at + i))
+            slope = load(slopes, at + v)
+            dz = load(dh, v) * slope
+            store(slopes, at + v, dz)
+            found = found | (kept(linear, dz, slope) < least) | (abs(dz) > most)
+        if whole < length and stride > hidden:
+            v = r * stride + whole
+            slope = load(slopes, at + v)
+            dz = load(dh, v) * slope
+            store(slopes, at + v, dz)
+            own = (kept(linear, dz, slope) < least) | (abs(dz) > most)
+            found = found | (first_lanes(dz, length - whole) & own)
+    extreme = any_lane(found)
+    if stride == hidden:
+        for i in range(whole, length):
+            slope = get(slopes, at + i)
+            dz = get(dh, i) * slope
+            put(slopes, at + i, dz)
+            size = abs(dz) if linear else min(abs(dz), slope)
+            extreme = extreme or (size < least and not (linear and slope == 0.0)) or abs(dz) > most
+    return extreme
+
+
+@part
+def kept(linear, dz, slope):
+    """What is to be large, lest digits are lost."""
+    if linear:
+        return where(slope != 0.0, abs(dz), np.inf)
+    return minimum(abs(dz), slope)
+
+
+@bare
+def judge(linear, dh, at, hidden, dz, dz_at, terms):
+    """LOST or VOID, or 0, of a row of dz; products that are ``terms`` may hide behind a dh of 0."""
+    apart()
+    least, most = least_of(dh), most_of(dh)
+    lost = zeros = void = False
+    for u in range(hidden):
+        total, own = abs(get(dh, at + u)), abs(get(dz, dz_at + u))
+        zeros = zeros or total == 0.0
+        void = void or most < own < np.inf
+        if linear:
+            lost = lost or 0.0 < own < least
+        else:
+            # The slope is what dz is beside dh.
+            lost = lost or (total != 0.0 and own < least * max(1.0, total))
+    if void:
+        return VOID
+    return LOST if lost or (zeros and terms < least) else 0
+
+
+@bare
+def any_small(states, at, hidden):
+    """Whether a state, but for 0, is so small that its products may have lost digits."""
+    low = LOW_STATE_32 if states.itemsize == 4 else LOW_STATE_64
+    found = load(states, at) != load(states, at)
+    for v in range(0, hidden, lanes_of(states)):
+        size = abs(load(states, at + v))
+        small = where(first_lanes(size, hidden - v), size, np.inf) < low
+        found = found | (small & (size != 0.0))
+    return any_lane(found)
+
+
+@bare
+def smallest(array, at, hidden):
+    """The smallest absolute value of a row but for 0."""
+    bottoms = like(load(array, at), np.inf)
+    for v in range(0, hidden, lanes_of(array)):
+        size = abs(load(array, at + v))
+        some = where(size > 0.0, size, np.inf)
+        bottoms = minimum(bottoms, where(first_lanes(size, hidden - v), some, np.inf))
+    found = np.inf
+    for i in range(lanes_of(array)):
+        found = min(found, np.float64(lane(bottoms, i)))
+    return found
 
 
 @bare
