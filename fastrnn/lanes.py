@@ -201,8 +201,10 @@ class Lanes:
         )
         all_sums = np.empty((0, 0, 0, 0)) if sums is None else sums
         for part, steps, before_it in self._slices_back(start, Lanes.lead):
+            powers = None if self.activation.name in BOUNDED else before_it.power
             before = (
-                self.activation, *self.weights, view(part.x), *before_it, part.lengths, self._order
+                self.activation, *self.weights, view(part.x), before_it.h, powers, part.lengths,
+                self._order,
             )  # fmt: skip
             out = view(mantissa), view(exponent)
             if dx is not None:

@@ -1,6 +1,8 @@
 """Blocks: some vectors of lanes that a kernel advances side by side, and its scratch memory."""
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from fastrnn.kernels.jit import kernel, part
 from fastrnn.kernels.memory import REGISTER_BYTES, lanes_of
@@ -97,3 +99,15 @@ def doubles(size):
     room = np.empty(size + 8)
     first = (-room.ctypes.data % REGISTER_BYTES) // 8
     return room[first : first + size]
+
+
+def numbers_beside(given, like_array, size):
+    """As `numbers`; None where ``given`` is None: Numba compiles no code that works on that."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(numbers_beside)
+def _typed_numbers_beside(given, like_array, size):
+    if isinstance(given, types.NoneType):
+        return lambda given, like_array, size: None
+    return lambda given, like_array, size: numbers(like_array, size)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import functools
+import gc
 import hashlib
 import logging
 import os
@@ -20,7 +21,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +30,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba import types
-from numba.core import config
+from numba.core import config, sigutils
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
@@ -37,6 +38,7 @@ from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
 from fastrnn.kernels import private
+from fastrnn.kernels.inner import InnerCompiler, InnerLibrary, KernelCompiler
 
 logger = logging.getLogger(__name__)
 
@@ -122,15 +124,37 @@ def apart(typingctx):  # type: ignore[no-untyped-def]
 def _compiled(function: Callable[..., Any], nogil: bool = True, **options: Any) -> Any:
     with _jit_enabled():
         dispatcher = numba.njit(nogil=nogil, error_model="numpy", **options)(function)
-    compile_ = dispatcher.compile
+    compile_, add_overload = dispatcher.compile, dispatcher.add_overload
 
     # Functions that depend on a type are made only now.
     def compile_enabled(signature: Any) -> Any:
+        inner = global_compiler_lock.is_locked()
         with global_compiler_lock, _jit_enabled():
-            return compile_(signature)
+            if not inner:
+                # What kernels call has no entry for Python.
+                arguments = tuple(sigutils.normalize_signature(signature)[0])
+                if is_inner(dispatcher.overloads.get(arguments)):
+                    del dispatcher.overloads[arguments]
+            dispatcher._compiler.pipeline_class = InnerCompiler if inner else KernelCompiler
+            with nullcontext() if inner else _without_garbage():
+                return compile_(signature)
+
+    def add(found: CompileResult) -> None:
+        if is_inner(found):
+            dispatcher.overloads[tuple(found.signature.args)] = found
+        else:
+            add_overload(found)
+            for environment in found._find_referenced_environments():
+                found.library.codegen.set_env(environment.env_name, environment)
 
     dispatcher.compile = lambda signature: _undisturbed(compile_enabled, signature)
+    dispatcher.add_overload = add
     return dispatcher
+
+
+def is_inner(found: CompileResult | None) -> bool:
+    """Whether it is code that only compiled code can call."""
+    return found is not None and isinstance(found.library, InnerLibrary)
 
 
 class GivenUp(BaseException):
@@ -201,6 +225,18 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
+def _without_garbage() -> Iterator[None]:
+    """No search for garbage, which takes a tenth of the time that a compiler needs."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
 def _jit_enabled() -> Iterator[None]:
     """Vectors exist only in compiled code: NUMBA_DISABLE_JIT is for the callers' own functions."""
     disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
@@ -267,7 +303,9 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code, if there is a place for it."""
-        if not self._enabled or cache_folder() is None or data.library.has_dynamic_globals:
+        if not self._enabled or is_inner(data):
+            return
+        if cache_folder() is None or data.library.has_dynamic_globals:
             return
         payload = dumps(data._reduce())
         name, content = self._file(sig, data.codegen), hashlib.sha256(payload).digest() + payload

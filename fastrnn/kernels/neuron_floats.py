@@ -157,7 +157,7 @@ def _upstream(constants, hs, h_row, ups, remaining, fused, row, steps, v, scale,
 @bare_part
 def retreat(
     f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v, found,
-    dzs, want_sums, want_w3,
+    dzs, want_sums,
 ):  # fmt: skip
     """Walk a vector back over a block of steps: rows of dz, sums, and what tells of lost digits.
 
@@ -167,39 +167,34 @@ def retreat(
         if ragged:
             _retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, True, row, steps,
-                v, found, dzs, True, True,
-            )  # fmt: skip
-        elif want_w3:
-            _retreat(
-                f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, True, row, steps,
-                v, found, dzs, True, True,
+                v, found, dzs, True,
             )  # fmt: skip
         else:
             _retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, True, row, steps,
-                v, found, dzs, True, False,
+                v, found, dzs, True,
             )  # fmt: skip
     elif ragged:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, False, row, steps, v,
-            found, dzs, True, False,
+            found, dzs, True,
         )  # fmt: skip
     elif want_sums:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
-            found, dzs, True, False,
+            found, dzs, True,
         )  # fmt: skip
     else:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
-            found, dzs, False, False,
+            found, dzs, False,
         )  # fmt: skip
 
 
 @bare_part
 def _retreat(
     f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v,
-    found, dzs, want_sums, want_w3,
+    found, dzs, want_sums,
 ):  # fmt: skip
     block = found.size // FOUND
     w2, w3, b3 = load(weights, block + v), load(readout, v), load(readout, block + v)
@@ -221,9 +216,8 @@ def _retreat(
             running = load(remaining, v) > float(row + s)
             slope, up = where(running, slope, 0.0), where(running, up, 0.0)
         if fused:
-            if want_w3:
-                term = up * h
-                sum_w3, size_w3 = sum_w3 + term, size_w3 + abs(term)
+            term = up * h
+            sum_w3, size_w3 = sum_w3 + term, size_w3 + abs(term)
             sum_b3, size_b3 = sum_b3 + up, size_b3 + abs(up)
             squares = fma(up, up, squares)
         dh = fma(factor, up, dh)

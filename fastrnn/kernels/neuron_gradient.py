@@ -19,7 +19,7 @@ Where pre-activations are infinite, or upstream gradients below LEAST, lanes are
 
 import numpy as np
 
-from fastrnn.kernels.activations import is_homogeneous, with_slope
+from fastrnn.kernels.activations import with_slope
 from fastrnn.kernels.blocks import (
     clear,
     copy,
@@ -30,6 +30,7 @@ from fastrnn.kernels.blocks import (
     integers,
     lane_offsets,
     numbers,
+    numbers_beside,
     remaining_steps,
     sequence,
 )
@@ -121,13 +122,14 @@ def backward(
 ):  # fmt: skip
     """Pull a gradient of the states back to the weights, to x and to h_0.
 
-    States begin with h0 * 2**h0_powers. ``upstream``, a view (K, B, T), is the gradient, and
-    dh * 2**(powers + rests), arrays (K, B, 1), a further one of the last state, which becomes that
-    of h_0. Where ``fused``, upstream is the target y instead, and what is differentiated is half
-    the sum of the squares of w3 h_t + b3 - y_t. It and the gradients of the weights are added to
-    ``sums`` (6, K, B, 4), in the order of SUMS, unless not ``want_sums``; that of w3 only where
-    ``want_w3``. The gradient of x, times ``scale``, goes into the view ``mantissas``, and
-    ``exponents`` where it is not to be plain floats. Lanes outside get a 1 in ``outside`` (K, B).
+    States begin with h0 * 2**h0_powers, which are None where f squashes them. ``upstream``, a view
+    (K, B, T), is the gradient, and dh * 2**(powers + rests), arrays (K, B, 1), a further one of the
+    last state, which becomes that of h_0. Where ``fused``, upstream is the target y instead, and
+    what is differentiated is half the sum of the squares of w3 h_t + b3 - y_t. It and the gradients
+    of the weights are added to ``sums`` (6, K, B, 4), in the order of SUMS, unless not
+    ``want_sums``; that of w3 only where ``want_w3``. The gradient of x, times ``scale``, goes into
+    the view ``mantissas``, and ``exponents`` where it is not to be plain floats. Lanes outside get
+    a 1 in ``outside`` (K, B).
     """
     inputs, targets, outputs = (
         numbers_at(x[0], h0), numbers_at(upstream[0], h0), numbers_at(mantissas[0], h0),
@@ -147,14 +149,19 @@ def backward(
         doubles(tile * block if want_dx == SCALED_DX else 8), sequence(block),
     )  # fmt: skip
     tiles = max(1, (extremes(lengths, lengths.size)[1] + tile - 1) // tile)
-    starts, start_powers = numbers(h0, tiles * block), doubles(tiles * block)
+    starts = numbers(h0, tiles * block)
     blocks = (tile + STEPS - 1) // STEPS
     hs, slopes, dzs = (
         numbers(h0, blocks * STATE_ROWS * block), numbers(h0, tile * block),
         numbers(h0, STEPS * block),
     )  # fmt: skip
-    powered = blocks if is_homogeneous(f) else 1
-    hes, powers_of_blocks = numbers(h0, powered * STATE_ROWS * block), doubles(powered * block)
+    hes, start_powers, powers_of_blocks = (
+        numbers_beside(h0_powers, h0, blocks * STATE_ROWS * block),
+        numbers_beside(h0_powers, dh, tiles * block),
+        numbers_beside(h0_powers, dh, blocks * block),
+    )  # fmt: skip
+    if h0_powers is not None:
+        clear(start_powers)
     rooms, found = numbers(h0, POWER_ROWS * block), numbers(h0, FOUND * block)
     zs, walked, totals = (
         numbers(h0, STEPS * n),
@@ -181,7 +188,6 @@ def backward(
         find_layouts(dh, offsets, mantissas[3], width, power_layouts)
         for at in range(PLAIN_SUMS * block):
             carried[at] = 0.0
-        clear(start_powers)
         if want_sums:
             _copy_sums(sums, nets, sequences, width, h0.shape[0], h0.shape[1], totals, False)
         for lane in range(width):
@@ -194,12 +200,14 @@ def backward(
             constants[PLAIN_W3 * block + lane] = w3[k, 0, 0]
             constants[PLAIN_B3 * block + lane] = b3[k, 0]
             readout[lane], readout[block + lane] = w3[k, 0, 0], b3[k, 0]
-            starts[lane], start_powers[lane] = h0[k, i, 0], h0_powers[k, i, 0]
+            starts[lane] = h0[k, i, 0]
+            if h0_powers is not None:
+                start_powers[lane] = h0_powers[k, i, 0]
             carried[DH * block + lane], carried[TRIED * block + lane] = dh[k, i, 0], 1.0
             carried[POWER * block + lane] = powers[k, i, 0]
             carried[REST * block + lane] = rests[k, i, 0]
         least, longest = extremes(ends, width)
-        if is_homogeneous(f):
+        if h0_powers is not None:
             for v in range(0, width, 8):
                 h, power = split(load_double(starts, v), load(start_powers, v), starts)
                 store(starts, v, h)
@@ -240,7 +248,7 @@ def backward(
             ragged = t + tile_steps > least
             remaining_steps(ends, width, t, tile_steps, remaining)
             copy(starts, t // tile * block, hs, 0, width)
-            if is_homogeneous(f):
+            if h0_powers is not None:
                 copy(start_powers, t // tile * block, powers_of_blocks, 0, width)
                 _replay_with_powers(
                     f, weights, xs, remaining, ragged, tile_steps, width, powers_of_blocks, hs,
@@ -250,7 +258,7 @@ def backward(
                 _replay(f, weights, xs, remaining, ragged, tile_steps, width, hs, slopes)
             for row in range((tile_steps - 1) // STEPS * STEPS, -1, -STEPS):
                 steps, h_row = min(STEPS, tile_steps - row), row // STEPS * STATE_ROWS
-                if is_homogeneous(f):
+                if h0_powers is not None:
                     copy(
                         powers_of_blocks, row // STEPS * block, carried, STATE_POWER * block, width
                     )
@@ -422,7 +430,7 @@ def _retreat(
     for v in range(0, width, n):
         for u in range(v, v + n, 8):
             prepare(constants, hs, h_row, ups, remaining, fused, row, steps, u, carried, found)
-            if is_homogeneous(f):
+            if hes is not None:
                 # States with an exponent at each step are none of floats.
                 each = load_double(hes, h_row * block + u) > 0.0
                 usable = load_double(found, IN_REACH * block + u)
@@ -431,13 +439,13 @@ def _retreat(
         if any_lane(~failed_lanes):
             retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row,
-                steps, v, found, dzs, want_sums, want_w3,
+                steps, v, found, dzs, want_sums,
             )  # fmt: skip
             failed_lanes = failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3)
         again = any_lane(failed_lanes)
         if again:
             store(found, BAD * block + v, where(failed_lanes, like(load(hs, v), 1.0), 0.0))
-            if not is_homogeneous(f):
+            if hes is None:
                 find_z(weights, xs, hs, h_row, row, steps, v, zs)
         for u in range(v, v + n, 8):
             base, dh = load(carried, BASE * block + u), load(carried, DH * block + u)

@@ -10,7 +10,7 @@ The way back, `walk`, has a mantissa in float64 with an exponent beside it, in v
 
 import numpy as np
 
-from fastrnn.kernels.activations import is_homogeneous, slope_scaled, with_slope
+from fastrnn.kernels.activations import slope_scaled, with_slope
 from fastrnn.kernels.jit import apart, bare, bare_part
 from fastrnn.kernels.memory import lanes_of, load, load_double, store
 from fastrnn.kernels.neuron import pre_activation
@@ -256,14 +256,14 @@ def walk(
         up, up_power = load_row_double(ups, up_place, row + s), like(dh, 0.0)
         if fused:
             h, h_power = load_double(hs, at + block), like(dh, 0.0)
-            if is_homogeneous(f):
+            if exponents is not None:
                 h_power = state_power + exponent_at(exponents, h_row, s + 1, block, v)
                 error, up_power = _aligned(w3 * h, h_power + w3_power, b3 - up, up_power)
             else:
                 error = fma(load(constants, PLAIN_W3 * block + v), h, b3 - up)
             error = where(running, error, 0.0)
             some = error != 0.0
-            if not is_homogeneous(f):
+            if exponents is None:
                 outside = where(some & (abs(error) < LEAST), 1.0, outside)
             error, shift = normalise_vector(error)
             up_power = where(some, up_power + shift, 0.0)
@@ -279,7 +279,7 @@ def walk(
         if any_lane(some):
             dh, power, rest = _joined(dh, power, rest, up, up_power, some)
         dz_power, dz_rest = power, rest
-        if is_homogeneous(f):
+        if exponents is not None:
             slope = load_double(slopes, (row + s) * block + v)
         else:
             z = load_double(zs, s * n + within)
@@ -293,7 +293,7 @@ def walk(
             # An exact 0 adds nothing, and not 0 * inf.
             some = dz != 0.0
             by_h = at_power
-            if is_homogeneous(f):
+            if exponents is not None:
                 by_h = at_power + (state_power + exponent_at(exponents, h_row, s, block, v))
             sum_w1 = add_at(sum_w1, where(some, dz * x, 0.0), at_power)
             sum_w2 = add_at(sum_w2, where(some, dz * h, 0.0), by_h)
