@@ -22,15 +22,21 @@ KEPT_32, KEPT_64 = 20.0, 200.0
 REACH_32, REACH_64 = 40.0, 300.0
 # Exponents of the least normal numbers, nearly.
 LEAST_32, LEAST_64 = -126.0, -1000.0
-# The least dz of which no digit is lost in products with ordinary numbers.
-LOW_32, LOW_64 = 2.0**-60, 2.0**-400
+# The least dz of which no digit is lost, and the largest.
+LOW_32, LOW_64 = 2.0**-90, 2.0**-400
+HIGH_32, HIGH_64 = 2.0**100, 2.0**700
+# The least factors whose products with such a dz lose no digit either, and the least sum beside
+# which what products lose is nothing.
+FACTOR_32, FACTOR_64 = 2.0**-36, 2.0**-400
+SUM_32, SUM_64 = 2.0**-100, 2.0**-700
 # Rows of a block's states: those before and after each step.
 STATE_ROWS = STEPS + 1
 # Rows of what a block finds: what is carried; what errors or upstream gradients are multiplied
 # by; the power of two of the states (see ``neuron_powers``); whether those are of use; the least
-# |dz|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; 1 where all that failed.
+# |dz|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; 1 where all that failed;
+# the least derivative.
 CARRIED, FACTOR, STATE_SCALE, IN_REACH, LEAST_DZ, SUMS_FOUND, SIZES_FOUND = 0, 1, 2, 3, 4, 5, 10
-SQUARES, BAD, FOUND = 15, 16, 17
+SQUARES, BAD, LEAST_SLOPE, FOUND = 15, 16, 17, 18
 # Rows of what is carried from block to block in float64: dh * 2**(power + rest); 1 where lanes are
 # outside; blocks that are not to be tried in floats, and 0 if there are some; exponents of the
 # block's dh and of its states; 1 where those of all sums are 0.
@@ -62,6 +68,12 @@ def least_exponent(array):
 def low(array):
     """See LOW_32."""
     return LOW_32 if array.itemsize == 4 else LOW_64
+
+
+@bare_part
+def _least_factor(array):
+    """See FACTOR_32."""
+    return FACTOR_32 if array.itemsize == 4 else FACTOR_64
 
 
 @bare_part
@@ -201,10 +213,10 @@ def _retreat(
     x_place, up_place = place(xs, v), place(ups, v)
     dh, factor = load(found, CARRIED * block + v), load(found, FACTOR * block + v)
     scale = load(found, STATE_SCALE * block + v)
-    of_zero = where(abs(w2) < low(found), like(w2, 0.0), np.inf)
+    of_zero = where(abs(w2) < _least_factor(found), like(w2, 0.0), np.inf)
     sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = squares = like(w2, 0.0)
     size_w1 = size_w2 = size_b = size_w3 = size_b3 = like(w2, 0.0)
-    least = like(w2, np.inf)
+    least = least_slope = like(w2, np.inf)
     for s in range(steps - 1, -1, -1):
         slope, up = load(slopes, (row + s) * block + v), load_row(ups, up_place, row + s)
         if fused:
@@ -227,8 +239,11 @@ def _retreat(
         counts = where((dh != 0.0) | (up != 0.0), size, of_zero)
         if is_homogeneous(f):
             counts = where(slope != 0.0, counts, np.inf)
-        elif ragged:
-            counts = where(running, counts, np.inf)
+        else:
+            if ragged:
+                counts = where(running, counts, np.inf)
+            # A large dh would hide that digits of this were lost.
+            least_slope = minimum(where(running, slope, np.inf) if ragged else slope, least_slope)
         least = minimum(counts, least)
         sum_b, size_b = sum_b + dz, size_b + size
         if want_sums:
@@ -241,6 +256,7 @@ def _retreat(
         before = w2 * dz
         dh = where(running, before, dh) if ragged else before
     store(found, LEAST_DZ * block + v, least)
+    store(found, LEAST_SLOPE * block + v, least_slope)
     store(found, (SUMS_FOUND + 2) * block + v, sum_b)
     store(found, (SIZES_FOUND + 2) * block + v, size_b)
     if want_sums:
@@ -260,10 +276,12 @@ def _retreat(
 def failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
     """Whether digits may have been lost, or a lane was not to be tried."""
     block = found.size // FOUND
-    high, least_sum = 2.0 ** reach(found) / low(found), low(found) * 2.0 ** -reach(found)
+    single = found.itemsize == 4
+    high, least_sum = HIGH_32 if single else HIGH_64, SUM_32 if single else SUM_64
     size_b = load(found, (SIZES_FOUND + 2) * block + v)
     good = (load(found, LEAST_DZ * block + v) >= low(found)) & (size_b <= high)
     good = good & (load(found, IN_REACH * block + v) > 0.0)
+    good = good & (load(found, LEAST_SLOPE * block + v) >= np.finfo(found.dtype).tiny)
     if fused:
         squares = load(found, SQUARES * block + v)
         none = load(found, (SIZES_FOUND + 4) * block + v) == 0.0
@@ -303,5 +321,5 @@ def _none_small(found, xs, hs, h_row, row, steps, v, block, of_inputs):
         if of_inputs:
             factor = load_row(xs, x_place, row + s)
         size = abs(factor)
-        small = small | ((size < low(found)) & (size != 0.0))
+        small = small | ((size < _least_factor(found)) & (size != 0.0))
     return ~small

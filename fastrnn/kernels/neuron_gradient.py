@@ -172,6 +172,8 @@ def backward(
         doubles(CONSTANTS * block),
         doubles((CARRIED_ROWS + SUM * len(SUMS)) * block),
     )
+    # A gradient without errors at each step may fade by more than floats hold, in a whole block.
+    piece = STEPS if fused or h0_powers is not None else STEPS // 2
     for _ in range(most):
         start = block * take(turns)
         if start >= lanes.size:
@@ -262,12 +264,13 @@ def backward(
                     copy(
                         powers_of_blocks, row // STEPS * block, carried, STATE_POWER * block, width
                     )
-                _retreat(
-                    f, weights, constants, readout, xs, hs, h_row, hes, slopes,
-                    zs, ups, remaining, ragged, fused, row, steps, width,
-                    carried, found, dzs, walked, want_sums, want_w3, want_dx, scale, out, power_out,
-                    0.0 if (t + row) % SEGMENT == 0 else PATIENCE,
-                )  # fmt: skip
+                for s in range((steps - 1) // piece * piece, -1, -piece):
+                    _retreat(
+                        f, weights, constants, readout, xs, hs, h_row + s, hes, slopes, zs, ups,
+                        remaining, ragged, fused, row + s, min(piece, steps - s), width, carried,
+                        found, dzs, walked, want_sums, want_w3, want_dx, scale, out, power_out,
+                        0.0 if (t + row + s) % SEGMENT == 0 else PATIENCE,
+                    )  # fmt: skip
                 if want_sums and (t + row) % SEGMENT == 0:
                     _close_segment(carried, totals, width, block)
             if want_dx != NO_DX:
