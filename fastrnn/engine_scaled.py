@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import exact_walks, gradients, reach
+from fastrnn import exact_walks, gradients, layers_scaled, reach
 from fastrnn.checks import FloatArray
-from fastrnn.engine import EMPTY, FEWER, lanes, zeros
+from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.kernels import BOUNDED
 from fastrnn.lanes import Carried, State
 from fastrnn.scaled import Scaled, already_normal
@@ -37,6 +37,12 @@ def forward(job: Sequences, *, keep: bool, workers: int | None) -> tuple[Scaled,
         found = own.states(State.start(job.h0), into, outside)
         last[left], last_powers[left] = found.h[left], found.power[left]
         left = outside.astype(bool)
+    elif job.net.activation not in BOUNDED:
+        h, h_powers, beyond = layers_scaled.forward(
+            layers(job, workers), job.h0, states if keep else None, powers if keep else None
+        )
+        last[left], last_powers[left] = h[left], h_powers[left][:, None]
+        left = beyond
 
     def call(pair: NDArray[np.int64]) -> None:
         k, i = pair.tolist()

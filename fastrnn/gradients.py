@@ -386,11 +386,12 @@ def _whole(found: Found, finite: Flags) -> Flags:
     """Sequences (K, B) of which all is finite, or was not to be: see `_of_finite_inputs`."""
     of_sums = finite if found.each else np.asarray(finite.all(axis=1, keepdims=True))
     assert isinstance(found.sums, dict), "those of layers"
-    whole: Flags = np.isfinite(found.dh0[0]).all(axis=2)
+    whole = np.asarray(np.isfinite(found.dh0[0]).all(axis=2))
     if isinstance(found.dx, np.ndarray):
         whole &= np.isfinite(found.dx).all(axis=(2, 3))
     for total in found.sums.values():
-        own = np.isfinite(total.value).all(axis=tuple(range(2, total.value.ndim)))
+        axes = tuple(range(2, total.value.ndim))
+        own: Flags = np.asarray(np.isfinite(total.value).all(axis=axes))
         whole &= own | ~of_sums
     return whole
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastrnn.checks import FloatArray
-from fastrnn.kernels import BOUNDED, layer_scaled, panels
+from fastrnn.kernels import BOUNDED, layer_powers, layer_scaled, panels
 from fastrnn.kernels.layer import PackedBack, Sums
+from fastrnn.kernels.layer_scaled import Along
 from fastrnn.kernels.panels import LINE_BYTES, aligned
 from fastrnn.kernels.powers import LEAST_SHIFT
 from fastrnn.kernels.rows import LOW_STATE_32, LOW_STATE_64
@@ -60,7 +61,8 @@ class Back(NamedTuple):
 
     weights: PackedBack
     shifts: Doubles  # (3,)
-    leasts: Doubles  # (3,)
+    leasts: Doubles  # (3,), but for 0
+    floors: Doubles  # (3,)
 
 
 class Total(NamedTuple):
@@ -130,14 +132,13 @@ def pull(
             pulled[part] = Pulled.start(
                 dlast[here], (outside | lacking)[here], nothing if errors else 0.0
             )
-        kept = narrow.starts(h, starts, steps)
+        kept = _starts(narrow, h, pulled, starts, steps)
         for start in reversed(starts):
             before = kept.pop()
 
-            def call(
-                part: Part, start: int = start, before: dict[Part, FloatArray] = before
-            ) -> None:
+            def call(part: Part, start: int = start, before: Any = before) -> None:
                 sequences, found = own.rows(part), pulled[part]
+                h, h_powers = before[part]
                 place = places[part] if want_sums else 0
                 mine = Sums(
                     *(
@@ -147,18 +148,22 @@ def pull(
                 )
                 ends = own.ends(sequences, start, steps)
                 room = own.room(ends, stride, errors)
+                hs, slopes, xs, along = _replay(
+                    narrow, part, h, h_powers, start, ends, stride, found.outside
+                )
                 of_powers = layer_scaled.powers_room(
                     found.open_powers, found.doubts, found.lacks, stride, inputs, errors,
                     int(ends[0]), chunk, own.x.dtype,
                 )  # fmt: skip
-                hs, slopes, xs = _replay(narrow, part, before[part], start, ends, stride)
                 into = [view(array[part.net, :, start:] if want_dx else narrow.x) for array in dx]
                 layer_scaled.pull(
                     lines, low, own.shapes, own.packed_output[part.net], backs[part.net].weights,
-                    backs[part.net].shifts, backs[part.net].leasts, before[part], hs, slopes, xs,
-                    inputs, outputs, sequences, ends, stride, chunk, each, fused,
-                    view(upstream[part.net, :, start:]), want_upstream, found.dh, found.powers,
-                    mine, want_sums, *into, want_dx, found.outside, room, of_powers,
+                    backs[part.net].shifts, backs[part.net].leasts, backs[part.net].floors,
+                    h, hs, slopes, xs, inputs, outputs, sequences, ends, stride, chunk, each,
+                    fused, view(upstream[part.net, :, start:]), want_upstream, found.dh,
+                    found.powers,
+                    mine, want_sums, *into, want_dx, found.outside, along, room,
+                    of_powers,
                 )  # fmt: skip
                 if want_sums and start == 0:
                     layer_scaled.settle_all(
@@ -210,20 +215,149 @@ def _wide(own: Layers) -> Layers:
 
 
 def _replay(
-    narrow: Layers, part: Part, h: FloatArray, start: int, ends: NDArray[np.int64], stride: int
-) -> tuple[Doubles, Doubles, Doubles]:
-    """As `Layers.replay`, in float64: f' is that of z, whatever the type of z."""
-    own = narrow.stride
-    room = narrow.room(ends, own, 0)
-    hs, zs, xs = narrow.replay(part, h, start, ends, own, room, want_z=True)
-    rows = int(ends[0]) * len(ends)
+    narrow: Layers,
+    part: Part,
+    h: FloatArray,
+    h_powers: Doubles,
+    start: int,
+    ends: NDArray[np.int64],
+    stride: int,
+    outside: NDArray[np.uint8],
+) -> tuple[Doubles, Doubles, Doubles, Along]:
+    """As `Layers.replay`, in float64, from h * 2**h_powers, (R, H) and (R,).
+
+    f' is that of z, whatever the type of z, and states and f' may have exponents.
+    """
+    f, own, team = narrow.activation, narrow.stride, len(ends)
+    rows = int(ends[0]) * team
     states, slopes = (
-        aligned((count * stride + LINE_BYTES,), np.float64) for count in (rows + len(ends), rows)
+        aligned((count * stride + LINE_BYTES,), np.float64) for count in (rows + team, rows)
     )
-    layer_scaled.widen(
-        narrow.activation, zs, hs, rows, len(ends), narrow.hidden, own, slopes, states, stride
+    along = Along(np.zeros(1), np.zeros(rows + 1, np.uint8), *np.zeros((2, 1)))
+
+    def widen(zs: FloatArray, hs: FloatArray, own: int) -> bool:
+        found: bool = layer_scaled.widen(
+            f, zs, hs, rows, team, narrow.hidden, own, slopes, states, stride, along.deep
+        )
+        return found
+
+    if not h_powers.any():
+        room = narrow.room(ends, own, 0)
+        hs, zs, xs = narrow.replay(part, h, start, ends, own, room, want_z=True)
+        if not widen(zs, hs, own):
+            return states, slopes, _doubles(xs, rows * (narrow.x.shape[2] + 1)), along
+    if f.name in BOUNDED:
+        along = along._replace(slope_powers=np.zeros(rows * stride + LINE_BYTES))
+        along = along._replace(mantissas=np.zeros_like(along.slope_powers))
+        layer_scaled.deepen(
+            f, zs, rows, narrow.hidden, own, slopes, along.slope_powers, stride, along.deep
+        )
+        return states, slopes, _doubles(xs, rows * (narrow.x.shape[2] + 1)), along
+    # Vectors of a row must not reach into the next.
+    own, inputs = max(own, LINE_BYTES // narrow.x.itemsize), narrow.x.shape[2]
+    sizes = (rows + team) * own, rows * own, rows * (inputs + 1), team * own, team * inputs
+    hs, zs, xs, begin, scaled_xs = panels.rooms(sizes, narrow.x.dtype)
+    along = along._replace(state_powers=np.zeros(rows + team))
+    layer_powers.replay(
+        f, narrow.shapes[0], narrow.packed[part.net], view(narrow.x[:, start:]), inputs,
+        narrow.rows(part), ends, own, h.copy(), h_powers, hs, zs, xs, along.state_powers, outside,
+        begin, scaled_xs, np.arange(team) * inputs, narrow.room(ends, own, 0),
+    )  # fmt: skip
+    widen(zs, hs, own)
+    return states, slopes, xs.astype(np.float64), along._replace(deep=np.zeros_like(along.deep))
+
+
+def _doubles(numbers: FloatArray, count: int) -> Doubles:
+    """The first of some numbers: what lies behind them may be anything."""
+    wide = aligned((count + LINE_BYTES,), np.float64)
+    wide[:count] = numbers[:count]
+    return wide
+
+
+def _after(
+    narrow: Layers,
+    part: Part,
+    h: FloatArray,
+    h_powers: Doubles,
+    start: int,
+    ends: NDArray[np.int64],
+    outside: NDArray[np.uint8],
+    keep: tuple[FloatArray, Doubles] | None = None,
+) -> None:
+    """Lead states h * 2**h_powers over a slice; all of them and exponents into (R, steps, H)."""
+    stride, team = _stride(narrow), len(ends)
+    hs, _, _, along = _replay(narrow, part, h, h_powers, start, ends, stride, outside)
+    shape = int(ends[0]) + 1, team
+    rows = hs[: shape[0] * team * stride].reshape(*shape, stride)[..., : narrow.hidden]
+    powers = np.broadcast_to(
+        along.state_powers.reshape(shape if along.state_powers.size > 1 else (1, 1)), shape
     )
-    return states, slopes, xs.astype(np.float64, copy=False)
+    h[...], h_powers[...] = rows[ends, np.arange(team)], powers[ends, np.arange(team)]
+    if keep is not None:
+        mantissas, exponents = keep
+        mantissas[:, : ends[0]] = rows[1:].swapaxes(0, 1)
+        exponents[:, : ends[0]] = powers[1:].T[..., None]
+
+
+def forward(
+    narrow: Layers, h0: FloatArray, states: FloatArray | None, exponents: Doubles | None
+) -> tuple[FloatArray, Doubles, NDArray[np.bool_]]:
+    """The last states (K, B, H) and their exponents (K, B), where f squashes none.
+
+    All of them and their exponents into (K, B, T, H) if given. Nets and sequences (K, B) outside of
+    the kernel's range are void.
+    """
+    last, powers = np.array(h0), np.zeros(h0.shape[:2])
+    outside = np.zeros(h0.shape[:2], bool)
+    if narrow.activation.name not in BOUNDED:
+        outside |= _too_small(narrow)[:, None]
+    steps, _ = _wide(narrow).slice(*_memory(narrow, _wide(narrow), each=False, want_sums=False))
+
+    def call(part: Part) -> None:
+        rows = narrow.rows(part)
+        h, h_powers, left = h0[part.net, rows], np.zeros(len(rows)), np.zeros(len(rows), np.uint8)
+        for start in range(0, narrow.x.shape[1], steps):
+            ends = narrow.ends(rows, start, steps)
+            keep = None
+            if states is not None and exponents is not None:
+                here = slice(start, start + int(ends[0]))
+                shape = len(rows), int(ends[0]), narrow.hidden
+                keep = np.zeros(shape, h.dtype), np.zeros(shape)
+            _after(narrow, part, h, h_powers, start, ends, left, keep)
+            if keep is not None and states is not None and exponents is not None:
+                states[part.net, rows, here], exponents[part.net, rows, here] = keep
+        last[part.net, rows], powers[part.net, rows] = h, h_powers
+        outside[part.net, rows] |= left > 0
+
+    run(call, narrow.parts, narrow.workers)
+    return last, powers, outside
+
+
+def _starts(
+    narrow: Layers,
+    h: dict[Part, FloatArray],
+    outside: dict[Part, Pulled],
+    starts: range,
+    steps: int,
+) -> list[dict[Part, tuple[FloatArray, Doubles]]]:
+    """States before each slice and their powers, from those before the first."""
+    powers = {part: np.zeros(len(state)) for part, state in h.items()}
+    if narrow.activation.name in BOUNDED:
+        return [
+            {part: (state, powers[part]) for part, state in kept.items()}
+            for kept in narrow.starts(h, starts, steps)
+        ]
+    kept = []
+    for start in starts:
+        kept.append({part: (state.copy(), powers[part].copy()) for part, state in h.items()})
+        if start + steps < narrow.x.shape[1]:
+
+            def call(part: Part, start: int = start) -> None:
+                ends = narrow.ends(narrow.rows(part), start, steps)
+                _after(narrow, part, h[part], powers[part], start, ends, outside[part].outside)
+
+            run(call, list(h), narrow.workers)
+    return kept
 
 
 def _too_small(own: Layers) -> NDArray[np.bool_]:
@@ -240,15 +374,16 @@ def _too_small(own: Layers) -> NDArray[np.bool_]:
 def _back(own: Layers, net: int) -> Back:
     w1, w2, _, w3, _ = (weight[net] for weight in own.weights)
     states, inputs, _, _ = own.shapes
-    shifts, leasts, packed = np.zeros(3), np.ones(3), []
+    shifts, leasts, floors, packed = np.zeros(3), np.ones(3), np.ones(3), []
     for i, (weight, panel) in enumerate(((w1, inputs), (w2, states), (w3, states))):
         size = abs(weight[weight != 0].astype(np.float64))
         if size.size and np.isfinite(size).all():
             shifts[i] = np.frexp(size.max())[1]
             leasts[i] = np.ldexp(size.min(), -int(shifts[i]))
+            floors[i] = leasts[i] if size.size == weight.size else 0.0
         scaled = np.ldexp(weight, -int(shifts[i]))
         packed.append(panels.packed(scaled, panel))
-    return Back(PackedBack(*packed), shifts, leasts)
+    return Back(PackedBack(*packed), shifts, leasts, floors)
 
 
 def least_memory(narrow: Layers, *, each: bool, want_sums: bool) -> int:
@@ -268,7 +403,7 @@ def _memory(narrow: Layers, own: Layers, *, each: bool, want_sums: bool) -> tupl
     rows = 2 * nets * (batch_size if each else 1)
     if not each:
         rows += min(MOST_SUMS, len(own.parts)) if want_sums else 1
-    line = 2 * stride + inputs + 1 + outputs
+    line = 3 * stride + inputs + 2 + outputs
     beside = own.team_size * (own.chunk(each) + 1) * line * own.x.itemsize
     # Two rows a step are counted.
     stride += 1 + -(-(2 * narrow.stride + inputs + 1) // 2)

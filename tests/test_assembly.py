@@ -58,7 +58,7 @@ def test_a_layers_kernel_is_made_of_whole_tiles(name, dtype):
     fastrnn.loss_and_grad(net, x, np.zeros((40, 3, 17), dtype))
     shipped, panels = getattr(layer, name), engine.layers(sequences(net, x), 1).shapes
     # Place and type of the panel, and the place of an array of the net's own type.
-    at, panel, own = (0, panels, 3) if name == "retreat" else (1, panels[0], 8)
+    at, panel, own = (0, panels, 4) if name == "retreat" else (1, panels[0], 8)
     signature = next(
         s
         for s in shipped.signatures

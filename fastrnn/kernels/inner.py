@@ -38,12 +38,10 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
 
     def _get_module_for_linking(self) -> Any:
         # For callers that are not of this package: they know nothing of the others.
-        if self._shared_module is None:
-            module = self.own_module().clone()
-            for library in _all_of([self])[1:]:
-                _link(module, library)
-            self._shared_module = module
-        return self._shared_module
+        module = self.own_module().clone()
+        for library in _all_of([self])[1:]:
+            _link(module, library)
+        return module
 
 
 class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -51,7 +49,8 @@ class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
 
     def finalize(self) -> None:
         """Link, optimise and compile."""
-        libraries, self._linking_libraries = _all_of(self._linking_libraries), []
+        libraries = _all_of(self._linking_libraries)
+        self._linking_libraries.clear()
         # What nothing calls yet would not be linked.
         for library in libraries:
             self._reload_init.update(library._reload_init)

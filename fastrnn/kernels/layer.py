@@ -43,13 +43,13 @@ from fastrnn.kernels.rows import (
     add_errors,
     add_rows,
     any_infinite,
-    any_small,
     clear_between,
     fold_squares,
     judge,
     least_of,
     lines_of,
     load_row,
+    sizes_of,
     smallest,
     store_row,
     times_slopes,
@@ -215,6 +215,8 @@ def retreat(
     block, g = count * stride, room.g
     for r in range(count):
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
+    if not finite:
+        _judge_states(hs, slopes, xs, hidden, inputs + 1, ends, stride, lost)
     active, stop = 0, ends[0]
     while stop > 0:
         first = (stop - 1) // chunk * chunk
@@ -240,12 +242,6 @@ def retreat(
                 for r in range(active):
                     to = rows[r] * dx[1] + s * dx[2]
                     store_row(input_panel, room.row, r * inputs, gradient, to, dx[3], inputs)
-        # What is made of linear pieces hands on states that were too small to be floats.
-        if not finite:
-            for s in range(first, min(stop + 1, ends[0])):
-                for r in range(count):
-                    if any_small(hs, s * block + r * stride, hidden):
-                        lost[r] = max(lost[r], LOST)
         _add_chunk(
             sum_panel, inputs, outputs if fused else 0, hidden, first, stop - first, count, each,
             stride, finite, hs, slopes, xs, sums, room,
@@ -258,6 +254,31 @@ def retreat(
                 lost[r] = LOST if terms < least_of(dh) else 0
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
+
+
+@bare
+def _judge_states(hs, slopes, xs, hidden, line, ends, stride, lost):
+    """Mark sequences whose states leave floats: where f squashes none, it hands on what is left.
+
+    Those that overflow are cleared: infinite numbers take long. NaN that came in stays.
+    """
+    count = lost.size
+    for r in range(count):
+        for s in range(ends[r] + 1):
+            row = (s * count + r) * stride
+            small, large = sizes_of(hs, row, hidden)
+            if small:
+                lost[r] = max(lost[r], LOST)
+            if large or any_infinite(hs, row, 1, hidden, 0):
+                x_at = (max(s, 1) - 1) * count * line + r * line
+                if large and (s == 0 or not any_infinite(xs, x_at, 1, line, 0)):
+                    lost[r] = VOID
+                    for t in range(ends[r] + 1):
+                        at = (t * count + r) * stride
+                        clear_between(hs, at, at + hidden)
+                        if t < ends[r]:
+                            clear_between(slopes, at, at + hidden)
+                break
 
 
 # Not written out: of one sequence through 64 units `retreat` would take 1.15 times as long.

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastrnn.kernels.activations import with_slope
+from fastrnn.kernels.activations import slope_scaled, with_slope
 from fastrnn.kernels.jit import bare, part, written_out
+from fastrnn.kernels.layer_powers import HIGH_32, HIGH_64
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
 from fastrnn.kernels.panels import rooms
 from fastrnn.kernels.powers import normalise
@@ -36,7 +37,7 @@ from fastrnn.kernels.simd import (
     ordered_sum,
     where,
 )
-from fastrnn.kernels.tables import SIZES, TERMS, settle
+from fastrnn.kernels.tables import SIZES, TERMS, add_number, add_term, settle
 
 # What a number near 1 is multiplied with, or what comes of it, is at least so large: then all its
 # digits are there.
@@ -53,6 +54,23 @@ REACH = 300.0
 W1, W2, W3 = 0, 1, 2
 
 
+# The least weight beside the largest of a net of which rows may be deep.
+DENSE = 2.0**-300
+# Exponents up to here are added exactly.
+MOST_POWER = 2.0**50
+# Beyond this |z| a derivative has an exponent of its own.
+DEEP = 300.0
+
+
+class Along(NamedTuple):
+    """What is known of a walk beside `layer.replay`: exponents of states and of derivatives."""
+
+    state_powers: Any  # (steps + 1, R), or one 0
+    deep: Any  # (steps, R): whether derivatives of a row have exponents
+    slope_powers: Any  # (steps, R, stride), where some have; with dz they become its exponents
+    mantissas: Any  # the same: dz, which is there too in floats of one exponent a row
+
+
 class PowersRoom(NamedTuple):
     """What `pull` works in beside `layer.Room`: exponents, and absolute values of a chunk."""
 
@@ -63,9 +81,15 @@ class PowersRoom(NamedTuple):
     factors: Any  # (R,): of what is upstream
     factor_powers: Any  # (R,)
     dz: Any  # (chunk, R, stride)
+    signed: Any  # (chunk, R, stride)
     states: Any  # (chunk + 1, R, stride)
     inputs: Any  # (chunk, R, F + 1)
     misses: Any  # (chunk, R, O)
+    begin: Any  # (R, O)
+    units: Any  # (H,): exponents that components of dz have in a chunk
+    vague: Any  # (H,): whether digits of some of them are lost there
+    tops: Any  # (F + 1, H or O,): the largest of what they are multiplied by
+    row_powers: Any  # (chunk, R): of what units are taken from
 
 
 def powers_room(
@@ -76,7 +100,9 @@ def powers_room(
     team = len(open_powers)
     block, chunk = team * stride, min(chunk, steps)
     sizes = (
-        chunk * block, (chunk + 1) * block, chunk * team * (inputs + 1), chunk * team * outputs
+        chunk * block, chunk * block, (chunk + 1) * block,
+        chunk * team * (inputs + 1), chunk * team * outputs, team * outputs, stride, stride,
+        max(stride, inputs + 1, outputs), chunk * team,
     )  # fmt: skip
     return PowersRoom(
         open_powers, doubts, lacks, np.empty(steps * team), np.ones(team), np.zeros(team),
@@ -86,16 +112,17 @@ def powers_room(
 
 @bare
 def pull(
-    lines, low, panels, readout, back, shifts, leasts, like_array, hs, slopes, xs, inputs, outputs,
-    rows, ends, stride, chunk, each, fused, upstream, want_upstream, dh, dh_powers, sums, want_sums,
-    mantissas, exponents, want_dx, outside, room, of_powers,
+    lines, low, panels, readout, back, shifts, leasts, floors, like_array, hs, slopes, xs, inputs,
+    outputs, rows, ends, stride, chunk, each, fused, upstream, want_upstream, dh, dh_powers, sums,
+    want_sums, mantissas, exponents, want_dx, outside, along, room, of_powers,
 ):  # fmt: skip
     """Pull dh * 2**dh_powers (R, H) and (R,) back to x and to the state before the first step.
 
     As `layer.retreat`, whose names these are; rows come in near 1, those of 0 at the exponent of
     what is upstream. Where f is made of ``lines`` it hands on what is too small to be a float, and
     its derivative may be 0. Weights in ``back`` are divided by
-    2**shifts, which brings their largest near 1; ``leasts`` are the smallest of them, but for 0.
+    2**shifts, which brings their largest near 1; ``floors`` are the smallest of them, and
+    ``leasts`` but for 0.
     The gradient of x goes into the views ``mantissas`` and ``exponents`` (B, T, F). Sequences
     marked on entry are left alone and add nothing.
     """
@@ -103,6 +130,8 @@ def pull(
     target, out = numbers_at(upstream[0], like_array), numbers_at(mantissas[0], like_array)
     power_out = numbers_at(exponents[0], dh_powers)
     g, ups, row, powers = room.g, room.ups, room.row, of_powers.powers
+    # Of a weight of 0, what is nothing beside the others of its row may be all there is.
+    dense = floors[W2] >= DENSE and (not want_dx or floors[W1] >= DENSE)
     factors, factor_powers = of_powers.factors, of_powers.factor_powers
     count, hidden = dh.shape
     width, input_width = panel_width(panel), panel_width(input_panel)
@@ -110,7 +139,9 @@ def pull(
     columns = (hidden + panel_width(sum_panel) - 1) // panel_width(sum_panel)
     columns *= panel_width(sum_panel)
     joined = fused or want_upstream
-    up_power = shifts[W3] if fused and outputs > 0 else 0.0
+    of_w3 = shifts[W3] if fused and outputs > 0 else 0.0
+    state_powers, deep = along.state_powers, along.deep
+    powered = fused and state_powers.size > 1
     for r in range(count):
         copy_row(panel, dh.reshape(dh.size), r * hidden, g, r * stride, hidden)
     active = 0
@@ -121,30 +152,44 @@ def pull(
         if fused and outputs > 0:
             _find_errors(
                 panel, output_panel, readout, back, leasts, hs, at + block, hidden, stride, target,
-                upstream, s, rows, active, each, outputs, sums, outside, room,
+                upstream, s, rows, active, each, outputs, sums, outside, state_powers, room,
+                of_powers,
             )  # fmt: skip
         elif joined:
             _load_step(target, upstream, s, rows, active, ups, stride, hidden)
             if fused:
-                _subtract_targets(hs, at + block, ups, active, hidden, stride, each, sums, outside)
+                _subtract_targets(
+                    hs, at + block, ups, active, hidden, stride, each, sums, outside, state_powers,
+                    (s + 1) * count,
+                )  # fmt: skip
         for r in range(active):
             here, own = s * count + r, at + r * stride
+            up_power = of_w3 + (state_powers[here + count] if powered else 0.0)
             if not outside[r]:
                 if joined:
                     distance = up_power - dh_powers[r]
+                    if distance < -REACH and _largest(g, r * stride, hidden) == 0.0:
+                        dh_powers[r], distance = up_power, 0.0
                     if distance > REACH:
                         outside[r] |= not _join(g, ups, r * stride, hidden, dh_powers, r, up_power)
                         distance = up_power - dh_powers[r]
                     if distance != factor_powers[r]:
                         factor_powers[r] = distance
                         factors[r] = math.ldexp(1.0, int(max(distance, -2000.0)))
-                lost, doubtful, far, some = _times_slopes(
-                    lines, g, ups, r * stride, joined, factors[r], slopes, own, hidden
-                )
+                if deep[here]:
+                    lost, doubtful, far, some = _times_deep_slopes(
+                        g, ups, r * stride, joined, factors[r], slopes, along.slope_powers,
+                        along.mantissas, own, hidden, dh_powers, r,
+                    )  # fmt: skip
+                    lost = lost or not dense
+                else:
+                    lost, doubtful, far, some = _times_slopes(
+                        lines, g, ups, r * stride, joined, factors[r], slopes, own, hidden
+                    )
                 powers[here] = dh_powers[r] if some else NO_POWER
                 if doubtful and s + 1 < ends[r]:
-                    terms = smallest(slopes, own + block, hidden) * leasts[W2]
-                    lost = lost or terms < LEAST
+                    terms = _least_of_row(deep[here + count], slopes, own + block, hidden)
+                    lost = lost or terms * leasts[W2] < LEAST
                 if some and far:
                     largest = _largest(slopes, own, hidden)
                     lost = lost or not _bring_near_one(slopes, own, hidden, largest, powers, here)
@@ -174,13 +219,13 @@ def pull(
                     to = rows[r] * exponents[1] + s * exponents[2] + i * exponents[3]
                     put(power_out, to, power + shift if value != 0.0 else 0.0)
                 if doubtful and not outside[r]:
-                    terms = smallest(slopes, at + r * stride, hidden) * leasts[W1]
-                    outside[r] |= terms < LEAST
+                    terms = _least_of_row(deep[s * count + r], slopes, at + r * stride, hidden)
+                    outside[r] |= terms * leasts[W1] < LEAST
         inner = (of_packed(slopes, room.offsets, at, 1, back.w2, 0, hidden, width),)
         affine(panel, active, hidden, room.zeros, 0, 0, inner, g, 0, stride)
         for r in range(active):
             power = powers[s * count + r]
-            dh_powers[r] = power + shifts[W2] if power > NO_POWER else up_power
+            dh_powers[r] = power + shifts[W2] if power > NO_POWER else of_w3
         if s % chunk == 0 and (want_sums or lines):
             length = min(chunk, steps - s)
             for r in range(count):
@@ -192,11 +237,12 @@ def pull(
                 for own in range(count if each else 1):
                     _add_chunk(
                         sum_panel, inputs, outputs if fused else 0, hidden, columns, s, length, own,
-                        count, each, stride, hs, slopes, xs, sums, room, of_powers,
+                        count, each, stride, hs, slopes, xs, sums, room, along, of_powers,
                     )  # fmt: skip
     for r in range(active):
         if not outside[r] and _any_below(g, r * stride, hidden):
-            outside[r] |= smallest(slopes, r * stride, hidden) * leasts[W2] < LEAST
+            terms = _least_of_row(deep[r], slopes, r * stride, hidden)
+            outside[r] |= terms * leasts[W2] < LEAST
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 
@@ -231,17 +277,45 @@ def _load_step(array, view, s, rows, active, into, stride, hidden):
             put(into, to + v, np.float64(get(array, at + v * view[3])))
 
 
+@part
+def _least_of_row(deep, slopes, at, hidden):
+    """The least dz of a row that counts: beside the largest, what a deep row lost is nothing."""
+    return 1.0 if deep else smallest(slopes, at, hidden)
+
+
 @bare
-def widen(f, zs, hs, rows, team, hidden, stride, slopes, states, wide_stride):
-    """f'(z), and states, in float64, of rows of z in the job's type, and of a team more of h."""
+def widen(f, zs, hs, rows, team, hidden, stride, slopes, states, wide_stride, deep):
+    """f'(z), and states, in float64, of rows of z in the job's type, and of a team more of h.
+
+    Rows with some |z| above DEEP are marked as ``deep``; whether there are some, or states that
+    are about to leave floats.
+    """
+    found = False
     for r in range(rows + team):
         for v in range(0, hidden, 8):
             h = load_double(hs, r * stride + v)
             own = first_lanes(h, hidden - v)
             store(states, r * wide_stride + v, where(own, h, 0.0))
+            found = found or any_lane(own & ~(abs(h) < (HIGH_32 if hs.itemsize == 4 else HIGH_64)))
             if r < rows:
-                _, slope = with_slope(f, load_double(zs, r * stride + v))
+                z = load_double(zs, r * stride + v)
+                _, slope = with_slope(f, z)
                 store(slopes, r * wide_stride + v, where(own, slope, 0.0))
+                if any_lane(own & (abs(z) > DEEP) & (abs(z) < np.inf)):
+                    deep[r], found = 1, True
+    return found
+
+
+@bare
+def deepen(f, zs, rows, hidden, stride, slopes, slope_powers, wide_stride, deep):
+    """Mantissas and exponents of f' of rows that are ``deep``."""
+    for r in range(rows):
+        if deep[r]:
+            for v in range(0, hidden, 8):
+                slope, power = slope_scaled(f, load_double(zs, r * stride + v))
+                own = first_lanes(slope, hidden - v)
+                store(slopes, r * wide_stride + v, where(own, slope, 0.0))
+                store(slope_powers, r * wide_stride + v, where(own, power, 0.0))
 
 
 @written_out
@@ -265,6 +339,8 @@ def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
             total = fma(up, like(up, factor), carried)
             small = where(abs(up * like(up, factor)) < LEAST, one, zero)
             small = where(abs(total) < LEAST, small, zero)
+            if lines:
+                small = where(slope != 0.0, small, zero)
             lost = lost + where(up != 0.0, small, zero)
         dz = total * slope
         store(slopes, slopes_at + v, dz)
@@ -278,6 +354,45 @@ def _times_slopes(lines, g, ups, at, joined, factor, slopes, slopes_at, hidden):
     lost = where(nothing == 0.0, lost, one)
     far = any_lane(tops > DRIFT) or not any_lane(tops >= 1.0 / DRIFT)
     return any_lane(lost > 0.0), any_lane(doubtful > 0.0), far, any_lane(tops > 0.0)
+
+
+@bare
+def _times_deep_slopes(
+    g, ups, at, joined, factor, slopes, slope_powers, mantissas, own, hidden, powers, r
+):  # fmt: skip
+    """As `_times_slopes`, of a row whose derivatives have exponents, and dz too.
+
+    In floats of one exponent, which goes to ``powers``, what is nothing beside the largest is 0.
+    """
+    top, doubtful, finite = NO_POWER, False, True
+    for u in range(hidden):
+        total = get(g, at + u)
+        doubtful = doubtful or abs(total) < LEAST
+        if joined:
+            total += factor * get(ups, at + u)
+        dz, shift = normalise(total * get(slopes, own + u))
+        finite = finite and np.isfinite(dz)
+        put(mantissas, own + u, dz)
+        put(slope_powers, own + u, shift + get(slope_powers, own + u))
+        if dz != 0.0:
+            top = max(top, get(slope_powers, own + u))
+    if top == NO_POWER:
+        top = 0.0
+    for u in range(hidden):
+        power = get(slope_powers, own + u) - top
+        put(slope_powers, own + u, power)
+        put(slopes, own + u, math.ldexp(get(mantissas, own + u), int(max(power, -2000.0))))
+    powers[r] += top
+    return not finite or abs(powers[r]) > MOST_POWER, doubtful, False, _any(slopes, own, hidden)
+
+
+@part
+def _any(array, at, hidden):
+    """Whether some number is not 0."""
+    found = False
+    for u in range(hidden):
+        found = found or get(array, at + u) != 0.0
+    return found
 
 
 @bare
@@ -354,23 +469,31 @@ def _join(g, ups, at, hidden, powers, r, up_power):
 @written_out
 def _find_errors(
     panel, output_panel, readout, back, leasts, hs, at, hidden, stride, target, y, s, rows, active,
-    each, outputs, sums, outside, room,
+    each, outputs, sums, outside, state_powers, room, of_powers,
 ):  # fmt: skip
-    """Errors of one step's predictions, and ups = W3^T errors."""
+    """Errors of one step's predictions, and ups = W3^T errors, at the exponent of the states."""
     errors, error_at, ups = room.errors, s * rows.size * outputs, room.ups
-    inner = (of_packed(hs, room.offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
-    affine(output_panel, active, outputs, readout.b3, 0, 0, inner, errors, error_at, outputs)
+    begin, first = of_powers.begin, (s + 1) * rows.size
     for r in range(active):
-        own = r if each else 0
+        factor = _down(state_powers, first + r)
+        for o in range(outputs):
+            put(begin, r * outputs + o, readout.b3[o] * factor)
+    inner = (of_packed(hs, room.offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
+    affine(output_panel, active, outputs, begin, 0, outputs, inner, errors, error_at, outputs)
+    for r in range(active):
+        own, factor = r if each else 0, _down(state_powers, first + r)
         for o in range(outputs):
             e = error_at + r * outputs + o
-            error = get(errors, e) - get(target, rows[r] * y[1] + s * y[2] + o * y[3])
+            error = get(errors, e) - get(target, rows[r] * y[1] + s * y[2] + o * y[3]) * factor
             put(errors, e, error)
             if not outside[r] and error != 0.0:
                 outside[r] |= not abs(error) >= LOW_DZ
-                _add_half(sums, own, np.float64(error) * np.float64(error))
-                sums.b3[own, TERMS, o] += error
-                sums.b3[own, SIZES, o] += abs(error)
+                _add_half(sums, own, error * error, state_powers, first + r)
+                if factor == 1.0:
+                    sums.b3[own, TERMS, o] += error
+                    sums.b3[own, SIZES, o] += abs(error)
+                else:
+                    add_number(sums.b3[own], o, error, state_powers[first + r])
     clear_between(errors, error_at + active * outputs, error_at + rows.size * outputs)
     inner = (
         of_packed(errors, room.error_offsets, error_at, 1, back.w3, 0, outputs, panel_width(panel)),
@@ -383,23 +506,38 @@ def _find_errors(
 
 
 @part
-def _add_half(sums, own, squares):
+def _down(powers, at):
+    """2**-power of states; 1 where they have none."""
+    power = powers[at] if powers.size > 1 else 0.0
+    return math.ldexp(1.0, int(max(-power, -2000.0)))
+
+
+@part
+def _add_half(sums, own, squares, powers, at):
+    if powers.size > 1 and powers[at] != 0.0:
+        add_number(sums.loss[own], 0, 0.5 * squares, 2.0 * powers[at])
+        return
     sums.loss[own, TERMS, 0] += 0.5 * squares
     sums.loss[own, SIZES, 0] += 0.5 * squares
 
 
 @written_out
-def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
-    """Errors h - y over the targets."""
+def _subtract_targets(
+    hs, at, ups, active, hidden, stride, each, sums, outside, state_powers, first
+):  # fmt: skip
+    """Errors h - y over the targets, at the exponent of the states."""
     n = lanes_of(hs)
     for r in range(active):
-        small = False
+        small, factor = False, _down(state_powers, first + r)
         for v in range(0, hidden, n):
             i = r * stride + v
-            error = load(hs, at + i) - load(ups, i)
+            h, y = load(hs, at + i), load(ups, i)
+            error = h - (y if factor == 1.0 else y * like(y, factor))
             error = where(first_lanes(error, hidden - v), error, 0.0)
             store(ups, i, error)
-            small = small or any_lane(where(error != 0.0, abs(error), 1.0) < LOW_DZ)
+            # Beside large states, a state of 0 is one whose derivative is 0.
+            own = (error != 0.0) & (abs(error) < LOW_DZ)
+            small = small or any_lane(own if factor > LOW_STATE else own & (h != 0.0))
         if not outside[r]:
             outside[r] |= small
             squares = like(load_double(ups, r * stride), 0.0)
@@ -407,7 +545,7 @@ def _subtract_targets(hs, at, ups, active, hidden, stride, each, sums, outside):
             for i in range(r * stride, r * stride + hidden, 8):
                 error = load_double(ups, i)
                 squares = fma(error, error, squares)
-            _add_half(sums, r if each else 0, ordered_sum(squares))
+            _add_half(sums, r if each else 0, ordered_sum(squares), state_powers, first + r)
 
 
 @written_out
@@ -453,7 +591,7 @@ def _measure_states(
 @written_out
 def _add_chunk(
     panel, inputs, outputs, hidden, columns, s, length, own, count, each, stride, hs, slopes, xs,
-    sums, room, of_powers,
+    sums, room, along, of_powers,
 ):  # fmt: skip
     """Add the products of some samples, of one sequence or of all, to what is not yet settled."""
     units, tile, dz, states = room.units, room.tile, of_powers.dz, of_powers.states
@@ -465,7 +603,13 @@ def _add_chunk(
     for q in range(s, s + length):
         for r in range(first, last):
             power = max(power, powers[q * count + r])
-    if power > NO_POWER:
+    powered, apart = _has_powers(along, s, length, first, last, count, powers)
+    if (powered or apart) and power > NO_POWER:
+        _add_by_component(
+            panel, inputs, hidden, columns, s, length, own, count, each, stride, hs, slopes, xs,
+            sums, room, along, of_powers,
+        )  # fmt: skip
+    elif power > NO_POWER:
         if abs(power - open_powers[own]) > HEADROOM:
             if not _settle_powered(sums, own, line, hidden, columns, open_powers, doubts):
                 _mark(of_powers.lacks, own, each)
@@ -489,7 +633,12 @@ def _add_chunk(
                 panel, hidden, hidden, array, units, (array_at + first) * stride, step, other,
                 (other_at + first) * stride, step, samples, tile, sums.w2[own, row],
             )  # fmt: skip
-    if outputs > 0:
+    if outputs > 0 and powered:
+        _add_outputs_by_component(
+            panel, outputs, hidden, columns, s, length, own, count, each, stride, hs, sums, room,
+            along, of_powers,
+        )  # fmt: skip
+    elif outputs > 0:
         for array, at, other, other_at, row in (
             (room.errors, s * count, hs, (s + 1) * count, TERMS),
             (of_powers.misses, 0, states, count, SIZES),
@@ -498,6 +647,221 @@ def _add_chunk(
                 panel, outputs, hidden, array, units, (at + first) * outputs, every * outputs,
                 other, (other_at + first) * stride, step, samples, tile, sums.w3[own, row],
             )  # fmt: skip
+
+
+@part
+def _has_powers(along, s, length, first, last, count, powers):
+    """Whether states of a chunk have exponents, and whether those of dz are far apart."""
+    powered = False
+    least, most = -NO_POWER, NO_POWER
+    for r in range(first, last):
+        for q in range(s, s + length):
+            power = powers[q * count + r]
+            if power > NO_POWER:
+                least, most = min(least, power), max(most, power)
+                if along.deep[q * count + r]:
+                    least = NO_POWER
+        if along.state_powers.size > 1:
+            for q in range(s, s + length + 1):
+                powered = powered or along.state_powers[q * count + r] > 0.0
+    return powered, most - least > REACH
+
+
+@bare
+def _add_by_component(
+    panel, inputs, hidden, columns, s, length, own, count, each, stride, hs, slopes, xs, sums, room,
+    along, of_powers,
+):  # fmt: skip
+    """The same for w1, b and w2, each unit's dz at an exponent of its own, and settle it."""
+    open_powers, doubts, line = of_powers.open_powers, of_powers.doubts, inputs + 1
+    good = _settle_powered(sums, own, line, hidden, columns, open_powers, doubts)
+    open_powers[own] = NO_POWER
+    first, last = (own, own + 1) if each else (0, count)
+    powers, row_powers = of_powers.powers, of_powers.row_powers
+    for q in range(length):
+        for r in range(first, last):
+            row_powers[q * count + r] = powers[(s + q) * count + r]
+    good &= _add_product(
+        panel, sums.w1[own], slopes, s, along, (count, s, 0, length, first, last), hidden, stride,
+        xs, s * count * line, of_powers.inputs, 0, line, line, False, room, of_powers,
+    )  # fmt: skip
+    for q in range(length):
+        for r in range(first, last):
+            here = (s + q) * count + r
+            if along.state_powers.size > 1:
+                row_powers[q * count + r] += along.state_powers[here]
+            # Beside a first state of 0, what comes later is all there is.
+            if not _any(hs, here * stride, hidden):
+                row_powers[q * count + r] = NO_POWER
+    good &= _add_product(
+        panel, sums.w2[own], slopes, s, along, (count, s, 0, length, first, last), hidden, stride,
+        hs, s * count * stride, of_powers.states, 0, stride, hidden, True, room, of_powers,
+    )  # fmt: skip
+    if not good:
+        _mark(of_powers.lacks, own, each)
+
+
+@bare
+def _add_outputs_by_component(
+    panel, outputs, hidden, columns, s, length, own, count, each, stride, hs, sums, room, along,
+    of_powers,
+):  # fmt: skip
+    """The same for w3, each unit's states at an exponent of their own."""
+    good = settle(sums.w3[own], outputs * columns, 0.0, of_powers.doubts[own] > 0, LEAST)
+    first, last = (own, own + 1) if each else (0, count)
+    for q in range(length):
+        for r in range(first, last):
+            power = 2.0 * along.state_powers[(s + q + 1) * count + r]
+            of_powers.row_powers[q * count + r] = power
+    good &= _add_product(
+        panel, sums.w3[own], hs, s + 1, along, (count, s, 0, length, first, last), hidden, stride,
+        room.errors, s * count * outputs, of_powers.misses, 0, outputs, outputs, False, room,
+        of_powers,
+    )  # fmt: skip
+    if not good:
+        _mark(of_powers.lacks, own, each)
+
+
+@bare
+def _add_product(
+    panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at, line,
+    numbers, in_rows, room, of_powers,
+):  # fmt: skip
+    """Add products of units with other numbers, ``line`` apart; whether all digits are there.
+
+    Of some sequences together; of each by itself where one hides what is of another; or of each
+    step, where one hides what is of another.
+    """
+    count, s, start_step, stop, first, last = rows
+    _find_product(
+        panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at,
+        line, numbers, in_rows, room, of_powers,
+    )  # fmt: skip
+    if _is_whole(panel, table, numbers, hidden, in_rows, of_powers):
+        _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
+        return True
+    good = True
+    for r in range(first, last):
+        _find_product(
+            panel, table, array, start, along, (count, s, start_step, stop, r, r + 1), hidden,
+            stride, other, other_at, sizes, sizes_at, line, numbers, in_rows, room, of_powers,
+        )  # fmt: skip
+        if _is_whole(panel, table, numbers, hidden, in_rows, of_powers):
+            _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
+            continue
+        for q in range(start_step, stop):
+            _find_product(
+                panel, table, array, start, along, (count, s, q, q + 1, r, r + 1), hidden, stride,
+                other, other_at, sizes, sizes_at, line, numbers, in_rows, room, of_powers,
+            )  # fmt: skip
+            good &= _is_whole(panel, table, numbers, hidden, in_rows, of_powers)
+            _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
+    return good
+
+
+@bare
+def _find_product(
+    panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at, line,
+    numbers, in_rows, room, of_powers,
+):  # fmt: skip
+    """The products, and those of sizes, as terms of a table."""
+    count, _, begin, stop, first, last = rows
+    every = 1 if last - first == count else count
+    at, samples = begin * count + first, (stop - begin) * (last - first)
+    signed, size, tile = of_powers.signed, of_powers.dz, room.tile
+    for column in range(table.shape[1]):
+        table[TERMS, column] = table[SIZES, column] = 0.0
+    _take_components(array, start, along, rows, hidden, stride, of_powers)
+    _find_tops(sizes, sizes_at + at * line, every * line, samples, numbers, of_powers.tops)
+    for units, own, own_at, row in (
+        (signed, other, other_at, TERMS),
+        (size, sizes, sizes_at, SIZES),
+    ):
+        if in_rows:
+            add_outer(
+                panel, hidden, hidden, units, room.units, at * stride, every * stride, own,
+                own_at + at * line, every * line, samples, tile, table[row],
+            )  # fmt: skip
+        else:
+            add_outer(
+                panel, numbers, hidden, own, room.units, own_at + at * line, every * line, units,
+                at * stride, every * stride, samples, tile, table[row],
+            )  # fmt: skip
+
+
+@bare
+def _take_components(array, start, along, rows, hidden, stride, of_powers):
+    """Rows of a chunk from step ``start`` on, and sizes, each unit's at the power of its largest.
+
+    Of dz that is deep, mantissas and exponents are taken.
+    """
+    count, s, begin, stop, first, last = rows
+    units, vague = of_powers.units, of_powers.vague
+    for u in range(hidden):
+        put(units, u, NO_POWER)
+        put(vague, u, 0.0)
+    for fill in range(2):
+        for q in range(begin, stop):
+            for r in range(first, last):
+                power, to = of_powers.row_powers[q * count + r], (q * count + r) * stride
+                at = ((start + q) * count + r) * stride
+                deep = start == s and along.deep[(s + q) * count + r] > 0
+                for u in range(hidden):
+                    if deep:
+                        m, e = get(along.mantissas, at + u), get(along.slope_powers, at + u)
+                    else:
+                        m, e = normalise(get(array, at + u))
+                    if power <= NO_POWER:
+                        m = 0.0
+                    if fill == 0 and m != 0.0:
+                        put(units, u, max(get(units, u), power + e))
+                    elif fill == 1:
+                        distance = max(power + e - get(units, u), -2000.0) if m != 0.0 else 0.0
+                        value = math.ldexp(m, int(distance))
+                        put(of_powers.signed, to + u, value)
+                        put(of_powers.dz, to + u, abs(value))
+                        if m != 0.0 and abs(value) < LOW_DZ:
+                            put(vague, u, 1.0)
+
+
+@part
+def _find_tops(sizes, at, step, samples, length, tops):
+    """The largest of each number over some samples."""
+    for i in range(length):
+        put(tops, i, 0.0)
+    for k in range(samples):
+        for i in range(length):
+            put(tops, i, max(get(tops, i), get(sizes, at + k * step + i)))
+
+
+@bare
+def _is_whole(panel, table, rows, hidden, in_rows, of_powers):
+    """Whether no digit of a table's terms lacks."""
+    width, vague, tops = panel_width(panel), of_powers.vague, of_powers.tops
+    good = True
+    for p in range((hidden + width - 1) // width):
+        start = min(p * width, hidden - width)
+        for k in range(rows):
+            for c in range(width):
+                size = table[SIZES, (p * rows + k) * width + c]
+                unit, other = (k, start + c) if in_rows else (start + c, k)
+                some = size != 0.0 or (get(vague, unit) != 0.0 and get(tops, other) != 0.0)
+                lost = size < LEAST and some
+                good = good and size < np.inf and not lost
+    return good
+
+
+@bare
+def _settle_components(panel, table, rows, hidden, in_rows, of_powers):
+    """Settle a table, whose rows or columns have the exponents of units."""
+    width = panel_width(panel)
+    for p in range((hidden + width - 1) // width):
+        start = min(p * width, hidden - width)
+        for k in range(rows):
+            for c in range(width):
+                at = (p * rows + k) * width + c
+                if table[SIZES, at] != 0.0:
+                    add_term(table, at, get(of_powers.units, k if in_rows else start + c))
 
 
 @bare

@@ -135,15 +135,15 @@ def judge(linear, dh, at, hidden, dz, dz_at, terms):
 
 
 @bare
-def any_small(states, at, hidden):
-    """Whether a state, but for 0, is so small that its products may have lost digits."""
-    low = LOW_STATE_32 if states.itemsize == 4 else LOW_STATE_64
-    found = load(states, at) != load(states, at)
+def sizes_of(states, at, hidden):
+    """Whether a state, but for 0, is so small that its products may have lost digits, or large."""
+    low, most = LOW_STATE_32 if states.itemsize == 4 else LOW_STATE_64, most_of(states)
+    small = large = first_lanes(load(states, at), 0)
     for v in range(0, hidden, lanes_of(states)):
         size = abs(load(states, at + v))
-        small = where(first_lanes(size, hidden - v), size, np.inf) < low
-        found = found | (small & (size != 0.0))
-    return any_lane(found)
+        own = first_lanes(size, hidden - v)
+        small, large = small | (own & (size < low) & (size != 0.0)), large | (own & (size > most))
+    return any_lane(small), any_lane(large)
 
 
 @bare

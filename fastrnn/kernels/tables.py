@@ -9,7 +9,7 @@ whole vectors of float64.
 from fastrnn.kernels.jit import bare, kernel, part
 from fastrnn.kernels.memory import lanes_of, load, store
 from fastrnn.kernels.powers import shifted
-from fastrnn.kernels.scaled_sums import NO_POWER
+from fastrnn.kernels.scaled_sums import NO_POWER, add_totals
 from fastrnn.kernels.simd import any_lane, first_lanes, like, maximum, where
 
 VALUE, LOST, SIZE, POWER, TERMS, SIZES, TABLE = range(7)
@@ -33,6 +33,27 @@ def settle(table, count, power, doubtful, least):
         store(table, TERMS * columns + v, like(term, 0.0))
         store(table, SIZES * columns + v, like(term, 0.0))
     return good
+
+
+@bare
+def add_term(table, column, power):
+    """Add the term of one component, at 2**power, to its sum, and begin anew."""
+    _add_totals(table, column, (table[TERMS, column], 0.0, table[SIZES, column], power))
+    table[TERMS, column] = table[SIZES, column] = 0.0
+
+
+@bare
+def add_number(table, column, value, power):
+    """Add value * 2**power to a sum."""
+    _add_totals(table, column, (value, 0.0, abs(value), power))
+
+
+@part
+def _add_totals(table, column, term):
+    found = add_totals(
+        (table[VALUE, column], table[LOST, column], table[SIZE, column], table[POWER, column]), term
+    )
+    table[VALUE, column], table[LOST, column], table[SIZE, column], table[POWER, column] = found
 
 
 @kernel
