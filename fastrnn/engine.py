@@ -9,7 +9,7 @@ from fastrnn import chunks
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS
 from fastrnn.lanes import Lanes, in_rows, nets_side_by_side
-from fastrnn.layers import Layers
+from fastrnn.layers import ACTIVATION_WORK, Layers
 from fastrnn.memory import LESS, check_memory
 from fastrnn.sequences import Sequences
 from fastrnn.threads import count_workers
@@ -17,6 +17,8 @@ from fastrnn.threads import count_workers
 # Stands for an array that is not wanted; kernels may take its last axis apart.
 EMPTY = (0, 0, 0, 1)
 FEWER = LESS
+# Multiply-adds of a layer that are worth another thread: 100 us and more.
+THREAD_WORK = 1 << 19
 
 
 def forward(
@@ -45,8 +47,13 @@ def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> Float
 
 def layers(job: Sequences, workers: int | None, memory: int | None = None) -> Layers:
     """The nets and sequences of a layer's job."""
-    activation = ACTIVATIONS[job.net.activation]
-    return Layers(activation, job.weights, job.x, job.lengths, count_workers(workers), memory)
+    activation, threads = ACTIVATIONS[job.net.activation], count_workers(workers)
+    nets, batch_size, steps, inputs, hidden, outputs = job.size("KBTFHO")
+    # A thread takes some 50 us to come and go.
+    work = nets * batch_size * steps * hidden * (hidden + inputs + outputs + ACTIVATION_WORK)
+    threads = max(1, min(threads, work // THREAD_WORK))
+    kept = job.net._kept
+    return Layers(activation, job.weights, job.x, job.lengths, threads, memory, kept)
 
 
 def lanes(job: Sequences, workers: int | None, memory: int | None = None) -> Lanes:

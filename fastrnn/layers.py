@@ -8,8 +8,9 @@ one slice to the next, and the states before each slice are all that is kept of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,8 @@ SLICE_BYTES = 1 << 24
 SLICE_STEPS = SAMPLES
 assert SLICE_STEPS % LOSS_STEPS == 0
 
+Made = TypeVar("Made")
+
 
 class Part(NamedTuple):
     """One net and one of its teams."""
@@ -59,6 +62,8 @@ class Layers:
     workers: int
     memory: int | None = None
     """Bytes of working memory a call may use; some 16 MB a thread and the sums where unbounded."""
+    kept: dict[Any, Any] = field(default_factory=dict)
+    """What was made of the weights, see `once`."""
 
     @property
     def hidden(self) -> int:
@@ -100,54 +105,85 @@ class Layers:
         own = [panels.panel_for(size, rows, dtype) for size in sizes]
         return (*own, panels.panel_for(self.hidden, self.hidden, dtype))
 
-    @cached_property
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What is made of the weights, for panels of these shapes; it is kept with the net."""
+        key = name, self.shapes, self.x.dtype
+        if key not in self.kept:
+            self.kept[key] = make()
+        made: Made = self.kept[key]
+        return made
+
+    @property
     def packed(self) -> list[Packed]:
         """Weights of each net."""
-        w1, w2, b, _, _ = self.weights
-        panel = self.shapes[0]
-        w1, w2 = (panels.packed(w.swapaxes(1, 2), panel) for w in (w1, w2))
-        return [Packed(*weights) for weights in zip(w1, w2, b, strict=True)]
 
-    @cached_property
+        def make() -> list[Packed]:
+            w1, w2, b, _, _ = self.weights
+            w1, w2 = (panels.packed(w.swapaxes(1, 2), self.shapes[0]) for w in (w1, w2))
+            return [Packed(*weights) for weights in zip(w1, w2, b, strict=True)]
+
+        return self.once("packed", make)
+
+    @property
     def packed_output(self) -> list[PackedOutput]:
         """The read-out of each net; one of zeros where there is none."""
-        _, _, _, w3, b3 = self.weights
-        if w3.shape[1] == 0:
-            w3, b3 = (np.zeros((len(w3), 1, *w.shape[2:]), w.dtype) for w in (w3, b3))
-        w3 = panels.packed(w3.swapaxes(1, 2), self.shapes[2])
-        return [PackedOutput(*weights) for weights in zip(w3, b3, strict=True)]
 
-    @cached_property
+        def make() -> list[PackedOutput]:
+            _, _, _, w3, b3 = self.weights
+            if w3.shape[1] == 0:
+                w3, b3 = (np.zeros((len(w3), 1, *w.shape[2:]), w.dtype) for w in (w3, b3))
+            w3 = panels.packed(w3.swapaxes(1, 2), self.shapes[2])
+            return [PackedOutput(*weights) for weights in zip(w3, b3, strict=True)]
+
+        return self.once("packed_output", make)
+
+    @property
     def packed_back(self) -> list[PackedBack]:
         """Weights of each net for steps back."""
-        w1, w2, _, w3, _ = self.weights
-        states, inputs, _, _ = self.shapes
-        arrays = [panels.packed(w, p) for w, p in ((w1, inputs), (w2, states), (w3, states))]
-        return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
 
-    @cached_property
+        def make() -> list[PackedBack]:
+            w1, w2, _, w3, _ = self.weights
+            states, inputs, _, _ = self.shapes
+            arrays = [panels.packed(w, p) for w, p in ((w1, inputs), (w2, states), (w3, states))]
+            return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
+
+        return self.once("packed_back", make)
+
+    @property
     def in_vectors(self) -> list[Packed]:
         """Weights of each net for `alone`."""
-        w1, w2, b, _, _ = self.weights
-        arrays = map(panels.in_vectors, (w1.swapaxes(1, 2), w2.swapaxes(1, 2), b[:, None]))
-        return [Packed(*weights) for weights in zip(*arrays, strict=True)]
 
-    @cached_property
+        def make() -> list[Packed]:
+            w1, w2, b, _, _ = self.weights
+            arrays = map(panels.in_vectors, (w1.swapaxes(1, 2), w2.swapaxes(1, 2), b[:, None]))
+            return [Packed(*weights) for weights in zip(*arrays, strict=True)]
+
+        return self.once("in_vectors", make)
+
+    @property
     def in_vectors_back(self) -> list[PackedBack]:
         """The same for steps back, of which only those from state to state are `alone`'s."""
-        w1, w2, _, w3, _ = self.weights
-        states, inputs, _, _ = self.shapes
-        arrays = panels.packed(w1, inputs), panels.in_vectors(w2), panels.packed(w3, states)
-        return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
 
-    @cached_property
+        def make() -> list[PackedBack]:
+            w1, w2, _, w3, _ = self.weights
+            states, inputs, _, _ = self.shapes
+            arrays = panels.packed(w1, inputs), panels.in_vectors(w2), panels.packed(w3, states)
+            return [PackedBack(*weights) for weights in zip(*arrays, strict=True)]
+
+        return self.once("in_vectors_back", make)
+
+    @property
     def leasts(self) -> list[tuple[float, float]]:
         """The smallest weights but for 0, of W2 and of W3, of each net."""
-        of_nets = [
-            np.where(w == 0, np.inf, abs(w)).reshape(len(w), -1).min(axis=1, initial=np.inf)
-            for w in (self.weights.w2, self.weights.w3)
-        ]
-        return [(float(w2), float(w3)) for w2, w3 in zip(*of_nets, strict=True)]
+
+        def make() -> list[tuple[float, float]]:
+            of_nets = [
+                np.where(w == 0, np.inf, abs(w)).reshape(len(w), -1).min(axis=1, initial=np.inf)
+                for w in (self.weights.w2, self.weights.w3)
+            ]
+            return [(float(w2), float(w3)) for w2, w3 in zip(*of_nets, strict=True)]
+
+        return self.once("leasts", make)
 
     def rows(self, part: Part) -> NDArray[np.int64]:
         """Sequences of a team."""

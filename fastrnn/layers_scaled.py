@@ -122,7 +122,8 @@ def pull(
     stride, chunk = _stride(own), own.chunk(each)
     steps, workers = own.slice(*_memory(narrow, own, each=each, want_sums=want_sums))
     starts = range(0, own.x.shape[1], steps)
-    backs, low = [_back(own, k) for k in range(nets)], LOW_STATE[narrow.x.itemsize]
+    backs = own.once("scaled back", lambda: [_back(own, k) for k in range(nets)])
+    low = LOW_STATE[narrow.x.itemsize]
 
     def retreat(wave: list[Part], places: dict[Part, int], want_dx: bool) -> dict[Part, Pulled]:
         h = {part: h0[part.net, own.rows(part)] for part in wave}
@@ -149,7 +150,7 @@ def pull(
                 ends = own.ends(sequences, start, steps)
                 room = own.room(ends, stride, errors)
                 hs, slopes, xs, along = _replay(
-                    narrow, part, h, h_powers, start, ends, stride, found.outside
+                    narrow, part, h, h_powers, start, ends, stride, found.outside, errors
                 )
                 of_powers = layer_scaled.powers_room(
                     found.open_powers, found.doubts, found.lacks, stride, inputs, errors,
@@ -157,7 +158,7 @@ def pull(
                 )  # fmt: skip
                 into = [view(array[part.net, :, start:] if want_dx else narrow.x) for array in dx]
                 layer_scaled.pull(
-                    lines, low, own.shapes, own.packed_output[part.net], backs[part.net].weights,
+                    lines, low, own.shapes, backs[part.net].weights,
                     backs[part.net].shifts, backs[part.net].leasts, backs[part.net].floors,
                     h, hs, slopes, xs, inputs, outputs, sequences, ends, stride, chunk, each,
                     fused, view(upstream[part.net, :, start:]), want_upstream, found.dh,
@@ -223,17 +224,28 @@ def _replay(
     ends: NDArray[np.int64],
     stride: int,
     outside: NDArray[np.uint8],
+    outputs: int = 0,
 ) -> tuple[Doubles, Doubles, Doubles, Along]:
     """As `Layers.replay`, in float64, from h * 2**h_powers, (R, H) and (R,).
 
-    f' is that of z, whatever the type of z, and states and f' may have exponents.
+    f' is that of z, whatever the type of z, and states and f' may have exponents. Also predictions,
+    if there are ``outputs``.
     """
     f, own, team = narrow.activation, narrow.stride, len(ends)
     rows = int(ends[0]) * team
     states, slopes = (
         aligned((count * stride + LINE_BYTES,), np.float64) for count in (rows + team, rows)
     )
-    along = Along(np.zeros(1), np.zeros(rows + 1, np.uint8), *np.zeros((2, 1)))
+    along = Along(np.zeros(1), np.zeros(rows + 1, np.uint8), *np.zeros((3, 1)))
+
+    def predicted(hs: FloatArray, own: int) -> FloatArray:
+        found, begin = panels.rooms((rows * outputs, team * outputs), hs.dtype)
+        if outputs:
+            layer_scaled.predict(
+                narrow.shapes[2], narrow.packed_output[part.net], hs, team, int(ends[0]),
+                narrow.hidden, outputs, own, along.state_powers, begin, found,
+            )  # fmt: skip
+        return found
 
     def widen(zs: FloatArray, hs: FloatArray, own: int) -> bool:
         found: bool = layer_scaled.widen(
@@ -245,10 +257,13 @@ def _replay(
         room = narrow.room(ends, own, 0)
         hs, zs, xs = narrow.replay(part, h, start, ends, own, room, want_z=True)
         if not widen(zs, hs, own):
+            along = along._replace(predictions=predicted(hs, own))
             return states, slopes, _doubles(xs, rows * (narrow.x.shape[2] + 1)), along
     if f.name in BOUNDED:
         along = along._replace(slope_powers=np.zeros(rows * stride + LINE_BYTES))
-        along = along._replace(mantissas=np.zeros_like(along.slope_powers))
+        along = along._replace(
+            mantissas=np.zeros_like(along.slope_powers), predictions=predicted(hs, own)
+        )
         layer_scaled.deepen(
             f, zs, rows, narrow.hidden, own, slopes, along.slope_powers, stride, along.deep
         )
@@ -264,7 +279,8 @@ def _replay(
         begin, scaled_xs, np.arange(team) * inputs, narrow.room(ends, own, 0),
     )  # fmt: skip
     widen(zs, hs, own)
-    return states, slopes, xs.astype(np.float64), along._replace(deep=np.zeros_like(along.deep))
+    along = along._replace(deep=np.zeros_like(along.deep), predictions=predicted(hs, own))
+    return states, slopes, xs.astype(np.float64), along
 
 
 def _doubles(numbers: FloatArray, count: int) -> Doubles:

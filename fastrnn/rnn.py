@@ -89,6 +89,8 @@ class RNN:
     """Float type of the weights; None where all are Python numbers, which take that of x."""
     _weights: dict[np.dtype[Any], Weights] = field(init=False)
     """In the form that computation uses, by float type, as far as they have been asked for."""
+    _kept: dict[Any, Any] = field(init=False)
+    """What layers made of them, see `Layers.once`."""
 
     @suggests_keywords
     def __init__(
@@ -121,6 +123,7 @@ class RNN:
             object.__setattr__(self, "b3", None)
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "_weights", {})
+        object.__setattr__(self, "_kept", {})
         object.__setattr__(self, "activation", choice("activation", activation, tuple(ACTIVATIONS)))
         self._check_shapes()
 

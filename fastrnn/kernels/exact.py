@@ -19,7 +19,6 @@ import numpy as np
 from fastrnn.kernels.activations import activate, is_homogeneous, slope_scaled
 from fastrnn.kernels.jit import kernel
 from fastrnn.kernels.powers import add_exactly, normalise, shifted_number
-from fastrnn.kernels.scaled_sums import SUM
 from fastrnn.kernels.simd import fma_number, lane, single
 
 # 2**-1100 of a sum's largest term is nothing beside it.
@@ -57,7 +56,8 @@ def backward(
     z, z_powers = np.empty((steps, hidden), number), np.empty((steps, hidden))
     dz, dz_powers = np.empty(hidden), np.empty(hidden)
     input_row, input_powers = np.empty(x.shape[1]), np.empty(x.shape[1])
-    work, total = np.empty(3, number), np.empty(SUM)
+    work, value, value_power = np.empty(3, number), np.empty(1, number), np.empty(1)
+    minus_one = np.full(1, -1.0).astype(number)
     for unit in range(hidden):
         before[0, unit], powers[0, unit] = h[unit], h_powers[unit]
     for t in range(steps):
@@ -68,7 +68,7 @@ def backward(
         if fused:
             _add_errors(
                 w3, b3, before[t + 1], powers[t + 1], upstream[t], power + rest, dh, dh_powers,
-                total, loss, dw3, db3,
+                value, value_power, minus_one, work, loss, dw3, db3,
             )  # fmt: skip
         else:
             for unit in range(hidden):
@@ -189,21 +189,20 @@ def _add(sum_, factor, power, other=1.0):
 
 @kernel
 def _add_errors(
-    w3, b3, h, powers, y, offset, dh, dh_powers, total, loss, dw3, db3
+    w3, b3, h, powers, y, offset, dh, dh_powers, value, value_power, minus_one, work, loss, dw3, db3
 ):  # fmt: skip
     """Half the squared error of one step, its gradients to dh * 2**offset, dw3 and db3."""
     for o in range(y.size):
-        for part in range(SUM):
-            total[part] = 0.0
+        # With the roundings of `layer`: a prediction that is met is an error of 0.
         if w3.shape[0] == 0:
-            _add(total, h[o], powers[o])
+            value[0], value_power[0] = h[o], powers[o]
         else:
+            value[0], value_power[0] = normalise(np.float64(b3[o]))
             for unit in range(h.size):
-                _add(total, w3[o, unit], powers[unit], h[unit])
-            _add(total, b3[o], 0.0)
-        _add(total, -y[o], 0.0)
-        error, shift = normalise(total[0] + total[1])
-        power = total[3] + shift
+                _add_product(w3[o, unit], h[unit], powers[unit], value, value_power, 0, work)
+        _add_product(minus_one[0], y[o], 0.0, value, value_power, 0, work)
+        error, shift = normalise(np.float64(value[0]))
+        power = value_power[0] + shift
         _add(loss, 0.5 * error * error, 2 * power)
         if w3.shape[0] == 0:
             _add_to(dh, dh_powers, o, error, power - offset)

@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn.kernels.activations import slope_scaled, with_slope
+from fastrnn.kernels.blocks import integers
 from fastrnn.kernels.jit import bare, part, written_out
 from fastrnn.kernels.layer_powers import HIGH_32, HIGH_64
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
 from fastrnn.kernels.panels import rooms
-from fastrnn.kernels.powers import normalise
+from fastrnn.kernels.powers import normalise, normalise_vector, shifted
 from fastrnn.kernels.products import add_outer, affine, copy_row, of_packed, panel_width
 from fastrnn.kernels.rows import clear_between, smallest
 from fastrnn.kernels.scaled_sums import NO_POWER
@@ -69,6 +70,7 @@ class Along(NamedTuple):
     deep: Any  # (steps, R): whether derivatives of a row have exponents
     slope_powers: Any  # (steps, R, stride), where some have; with dz they become its exponents
     mantissas: Any  # the same: dz, which is there too in floats of one exponent a row
+    predictions: Any  # (steps, R, O): of the net's own type, at the exponent of the states after
 
 
 class PowersRoom(NamedTuple):
@@ -85,7 +87,6 @@ class PowersRoom(NamedTuple):
     states: Any  # (chunk + 1, R, stride)
     inputs: Any  # (chunk, R, F + 1)
     misses: Any  # (chunk, R, O)
-    begin: Any  # (R, O)
     units: Any  # (H,): exponents that components of dz have in a chunk
     vague: Any  # (H,): whether digits of some of them are lost there
     tops: Any  # (F + 1, H or O,): the largest of what they are multiplied by
@@ -101,7 +102,7 @@ def powers_room(
     block, chunk = team * stride, min(chunk, steps)
     sizes = (
         chunk * block, chunk * block, (chunk + 1) * block,
-        chunk * team * (inputs + 1), chunk * team * outputs, team * outputs, stride, stride,
+        chunk * team * (inputs + 1), chunk * team * outputs, stride, stride,
         max(stride, inputs + 1, outputs), chunk * team,
     )  # fmt: skip
     return PowersRoom(
@@ -112,7 +113,7 @@ def powers_room(
 
 @bare
 def pull(
-    lines, low, panels, readout, back, shifts, leasts, floors, like_array, hs, slopes, xs, inputs,
+    lines, low, panels, back, shifts, leasts, floors, like_array, hs, slopes, xs, inputs,
     outputs, rows, ends, stride, chunk, each, fused, upstream, want_upstream, dh, dh_powers, sums,
     want_sums, mantissas, exponents, want_dx, outside, along, room, of_powers,
 ):  # fmt: skip
@@ -126,7 +127,7 @@ def pull(
     The gradient of x goes into the views ``mantissas`` and ``exponents`` (B, T, F). Sequences
     marked on entry are left alone and add nothing.
     """
-    panel, input_panel, output_panel, sum_panel = panels
+    panel, input_panel, _, sum_panel = panels
     target, out = numbers_at(upstream[0], like_array), numbers_at(mantissas[0], like_array)
     power_out = numbers_at(exponents[0], dh_powers)
     g, ups, row, powers = room.g, room.ups, room.row, of_powers.powers
@@ -151,9 +152,8 @@ def pull(
         at = s * block
         if fused and outputs > 0:
             _find_errors(
-                panel, output_panel, readout, back, leasts, hs, at + block, hidden, stride, target,
-                upstream, s, rows, active, each, outputs, sums, outside, state_powers, room,
-                of_powers,
+                panel, back, leasts, along, hidden, stride, target, upstream, s, rows, active, each,
+                outputs, sums, outside, room,
             )  # fmt: skip
         elif joined:
             _load_step(target, upstream, s, rows, active, ups, stride, hidden)
@@ -266,6 +266,23 @@ def settle_all(panel, inputs, outputs, each, sums, dh, lacks, open_powers, doubt
 
 
 @bare
+def predict(panel, readout, hs, team, steps, hidden, outputs, stride, state_powers, begin, found):
+    """Predictions (steps, R, O) of states after each step, at their exponents."""
+    width = panel_width(panel)
+    offsets = integers(team)
+    for r in range(team):
+        offsets[r] = r * stride
+    for s in range(steps):
+        for r in range(team):
+            factor = _down(state_powers, (s + 1) * team + r)
+            for o in range(outputs):
+                put(begin, r * outputs + o, readout.b3[o] * factor)
+        at = (s + 1) * team * stride
+        inner = (of_packed(hs, offsets, at, 1, readout.w3, 0, hidden, width),)
+        affine(panel, team, outputs, begin, 0, outputs, inner, found, s * team * outputs, outputs)
+
+
+@bare
 def _load_step(array, view, s, rows, active, into, stride, hidden):
     """Rows of one step of an array of the job's type."""
     for r in range(active):
@@ -364,26 +381,34 @@ def _times_deep_slopes(
 
     In floats of one exponent, which goes to ``powers``, what is nothing beside the largest is 0.
     """
-    top, doubtful, finite = NO_POWER, False, True
-    for u in range(hidden):
-        total = get(g, at + u)
-        doubtful = doubtful or abs(total) < LEAST
+    zero = like(load(g, at), 0.0)
+    tops, nothing, doubtful = zero + NO_POWER, zero, zero != zero
+    for v in range(0, hidden, lanes_of(g)):
+        total = load(g, at + v)
+        doubtful = doubtful | ((abs(total) < LEAST) & first_lanes(total, hidden - v))
         if joined:
-            total += factor * get(ups, at + u)
-        dz, shift = normalise(total * get(slopes, own + u))
-        finite = finite and np.isfinite(dz)
-        put(mantissas, own + u, dz)
-        put(slope_powers, own + u, shift + get(slope_powers, own + u))
-        if dz != 0.0:
-            top = max(top, get(slope_powers, own + u))
-    if top == NO_POWER:
-        top = 0.0
-    for u in range(hidden):
-        power = get(slope_powers, own + u) - top
-        put(slope_powers, own + u, power)
-        put(slopes, own + u, math.ldexp(get(mantissas, own + u), int(max(power, -2000.0))))
+            up = load(ups, at + v)
+            total = fma(up, like(up, factor), total)
+        dz, shift = normalise_vector(total * load(slopes, own + v))
+        power = shift + load(slope_powers, own + v)
+        some = (dz != 0.0) & first_lanes(dz, hidden - v)
+        dz, nothing = where(some, dz, 0.0), nothing + 0.0 * dz
+        tops = maximum(tops, where(some, power, NO_POWER))
+        store(mantissas, own + v, dz)
+        store(slope_powers, own + v, power)
+    top = NO_POWER
+    for i in range(lanes_of(g)):
+        top = max(top, lane(tops, i))
+    some = top > NO_POWER
+    top = top if some else 0.0
+    for v in range(0, hidden, lanes_of(g)):
+        power = load(slope_powers, own + v) - top
+        store(slope_powers, own + v, power)
+        dz = load(mantissas, own + v)
+        store(slopes, own + v, where(power > -1000.0, shifted(dz, power), 0.0))
     powers[r] += top
-    return not finite or abs(powers[r]) > MOST_POWER, doubtful, False, _any(slopes, own, hidden)
+    lost = any_lane(nothing != 0.0) or abs(powers[r]) > MOST_POWER
+    return lost, any_lane(doubtful), False, some
 
 
 @part
@@ -468,23 +493,24 @@ def _join(g, ups, at, hidden, powers, r, up_power):
 
 @written_out
 def _find_errors(
-    panel, output_panel, readout, back, leasts, hs, at, hidden, stride, target, y, s, rows, active,
-    each, outputs, sums, outside, state_powers, room, of_powers,
+    panel, back, leasts, along, hidden, stride, target, y, s, rows, active, each, outputs, sums,
+    outside, room,
 ):  # fmt: skip
     """Errors of one step's predictions, and ups = W3^T errors, at the exponent of the states."""
+    state_powers, predictions = along.state_powers, along.predictions
     errors, error_at, ups = room.errors, s * rows.size * outputs, room.ups
-    begin, first = of_powers.begin, (s + 1) * rows.size
-    for r in range(active):
-        factor = _down(state_powers, first + r)
-        for o in range(outputs):
-            put(begin, r * outputs + o, readout.b3[o] * factor)
-    inner = (of_packed(hs, room.offsets, at, 1, readout.w3, 0, hidden, panel_width(output_panel)),)
-    affine(output_panel, active, outputs, begin, 0, outputs, inner, errors, error_at, outputs)
+    first = (s + 1) * rows.size
     for r in range(active):
         own, factor = r if each else 0, _down(state_powers, first + r)
         for o in range(outputs):
             e = error_at + r * outputs + o
-            error = get(errors, e) - get(target, rows[r] * y[1] + s * y[2] + o * y[3]) * factor
+            # In the net's own type, as its predictions are: one that is met is an error of 0.
+            truth = get(target, rows[r] * y[1] + s * y[2] + o * y[3])
+            if factor != 1.0:
+                put(predictions, e, get(predictions, e) - truth * factor)
+            else:
+                put(predictions, e, get(predictions, e) - truth)
+            error = np.float64(get(predictions, e))
             put(errors, e, error)
             if not outside[r] and error != 0.0:
                 outside[r] |= not abs(error) >= LOW_DZ
@@ -797,31 +823,32 @@ def _take_components(array, start, along, rows, hidden, stride, of_powers):
     """
     count, s, begin, stop, first, last = rows
     units, vague = of_powers.units, of_powers.vague
-    for u in range(hidden):
-        put(units, u, NO_POWER)
-        put(vague, u, 0.0)
+    zero = like(load(units, 0), 0.0)
+    for v in range(0, hidden, lanes_of(units)):
+        store(units, v, zero + NO_POWER)
+        store(vague, v, zero)
     for fill in range(2):
         for q in range(begin, stop):
             for r in range(first, last):
                 power, to = of_powers.row_powers[q * count + r], (q * count + r) * stride
                 at = ((start + q) * count + r) * stride
                 deep = start == s and along.deep[(s + q) * count + r] > 0
-                for u in range(hidden):
+                for v in range(0, hidden, lanes_of(units)):
                     if deep:
-                        m, e = get(along.mantissas, at + u), get(along.slope_powers, at + u)
+                        m, e = load(along.mantissas, at + v), load(along.slope_powers, at + v)
                     else:
-                        m, e = normalise(get(array, at + u))
+                        m, e = normalise_vector(load(array, at + v))
                     if power <= NO_POWER:
-                        m = 0.0
-                    if fill == 0 and m != 0.0:
-                        put(units, u, max(get(units, u), power + e))
-                    elif fill == 1:
-                        distance = max(power + e - get(units, u), -2000.0) if m != 0.0 else 0.0
-                        value = math.ldexp(m, int(distance))
-                        put(of_powers.signed, to + u, value)
-                        put(of_powers.dz, to + u, abs(value))
-                        if m != 0.0 and abs(value) < LOW_DZ:
-                            put(vague, u, 1.0)
+                        m = zero
+                    unit = load(units, v)
+                    if fill == 0:
+                        store(units, v, maximum(unit, where(m != 0.0, e + power, NO_POWER)))
+                    else:
+                        value = where(m != 0.0, shifted(m, e + power - unit), 0.0)
+                        store(of_powers.signed, to + v, value)
+                        store(of_powers.dz, to + v, abs(value))
+                        small = (m != 0.0) & (abs(value) < LOW_DZ)
+                        store(vague, v, where(small, like(m, 1.0), load(vague, v)))
 
 
 @part
