@@ -29,6 +29,7 @@ from fastrnn.terminal import (
     progress_bar,
     series_options,
     stop,
+    tell_of_compiling,
     title,
 )
 
@@ -47,6 +48,7 @@ SPREAD_PROFILES = 5
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Recurrent networks in bulk: what the feedback weight W2 does to memory and gradients."""
+    tell_of_compiling()
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

@@ -59,10 +59,19 @@ def working_memory(job: Sequences) -> int:
     return int(kept * hidden * (job.dtype.itemsize + 8) + 64 * hidden)
 
 
-def forward(job: Sequences, net: int, sequence: int, states: Pair | None = None) -> Pair:
-    """The last state (H,), mantissas and exponents, and all of them into ``states`` (T, H)."""
+def forward(
+    job: Sequences,
+    net: int,
+    sequence: int,
+    states: Pair | None = None,
+    h0_powers: Doubles = ZERO,
+) -> Pair:
+    """The last state (H,), mantissas and exponents, and all of them into ``states`` (T, H).
+
+    States begin with h0 * 2**h0_powers.
+    """
     weights, x, steps = _weights(job, net)[:3], _inputs(job, sequence), tile(job)
-    h, h_powers = normal(job.h0[net, sequence], ZERO)
+    h, h_powers = normal(job.h0[net, sequence], h0_powers)
     for t in range(0, len(x), steps):
         here = slice(t, min(t + steps, len(x)))
         into = _part(states, here, h)

@@ -88,6 +88,8 @@ def half_squares(
         job = sequences(net, read(x, part), h0=starts.pop(), others=(target,))
         target = job.full("y", target, "KBTO")
         back = back or (_NeuronBack if net.is_neuron else _LayerBack)(job, each)
+        if left and not is_ordinary(net.activation, job.h0):
+            return None
         if not back.take(job, target, workers, memory):
             return None
     assert back is not None, "lazy arrays have steps"
@@ -106,8 +108,6 @@ class _NeuronBack:
         self, job: Sequences, target: FloatArray, workers: int | None, memory: int | None
     ) -> bool:
         """Walk back over a block; whether that was possible."""
-        if not is_ordinary(job.net.activation, job.h0):
-            return False
         outside = gradients.walk_neuron(
             engine.lanes(job, workers, memory), State.start(job.h0), target[..., 0], self._carried,
             self._sums, None, fused=True, want_w3=job.net.has_readout,
@@ -153,7 +153,9 @@ def is_ordinary(activation: str, states: FloatArray) -> bool:
     if activation in BOUNDED:
         return True
     size, info = abs(states), np.finfo(states.dtype)
-    within = (size < math.sqrt(info.max)) & ((size > math.sqrt(info.tiny)) | (size == 0))
+    # A 0 of relu is one that is off; one of identity may have been too small.
+    off = (size == 0) & (activation == "relu")
+    within = (size < math.sqrt(info.max)) & ((size > math.sqrt(info.tiny)) | off)
     return bool(within.all())
 
 

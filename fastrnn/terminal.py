@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from fastrnn.series import Reading
     from fastrnn.sweep.job import PreparedSeries
 
+# Who logs that a kernel is compiled.
+_COMPILER = "fastrnn.kernels.inner"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -111,6 +115,34 @@ class _Bar:
 
     def __exit__(self, *exception: Any) -> None:
         self.bar.__exit__(*exception)
+
+
+class _Notice(logging.Handler):
+    """Says what a first run waits for: in one line, after half a second."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say it once, if it takes that long."""
+        logger = logging.getLogger(_COMPILER)
+        logger.removeHandler(self)
+        timer = threading.Timer(0.5, self.say)
+        timer.daemon = True
+        timer.start()
+
+    @staticmethod
+    def say() -> None:
+        """Say it, if it is so."""
+        jit = sys.modules.get("fastrnn.kernels.jit")
+        if jit is not None and jit.is_compiling():
+            line = "fastrnn: compiling for this processor, once; the next run starts at once"
+            click.echo(line, err=True)
+
+
+def tell_of_compiling() -> None:
+    """Let a terminal know when kernels are compiled."""
+    if sys.stderr.isatty():
+        logger = logging.getLogger(_COMPILER)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(_Notice())
 
 
 _stops: list[int] = []

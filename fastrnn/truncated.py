@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import engine, gradients
+from fastrnn import engine, exact_walks, gradients
 from fastrnn.checks import FloatArray
 from fastrnn.gradients import Found
 from fastrnn.kernels import BOUNDED
@@ -131,6 +131,11 @@ def _windows(
         outside = np.zeros(part.size("KB"), np.uint8)
         own = engine.lanes(part, workers)
         last = own.states(start, (states[..., 0], exponents[..., 0]), outside)
+        for k, i in np.argwhere(outside).tolist():
+            into = states[k, i], exponents[k, i]
+            last.h[k, i], last.power[k, i] = exact_walks.forward(
+                part, k, i, into, start.power[k, i]
+            )
         powers = _starts(start.power, exponents, width)
     else:
         states, h = engine.forward(part, keep=True, workers=workers)

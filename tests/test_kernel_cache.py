@@ -1,14 +1,17 @@
 """The cache of compiled kernels: fresh, private, and never in the way."""
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import fastrnn
+from fastrnn import terminal
 from fastrnn.kernels import jit, private
 
 owners = pytest.mark.skipif(not private.HAS_OWNERS, reason="no owners of files here")
@@ -285,3 +288,48 @@ def test_kernels_are_never_compiled_with_what_changes_bits_or_breaks_threads():
         code = path.read_text()
         for forbidden in ("prange", "parallel=True", "fastmath=True", "guvectorize"):
             assert forbidden not in code, path.name
+
+
+def test_compiling_is_logged_and_said_on_a_terminal(caplog, capsys, monkeypatch):
+    @jit.bare
+    def one():
+        return inner_one()
+
+    @jit.bare
+    def inner_one():
+        return 1
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(jit, "is_compiling", lambda: True)
+    monkeypatch.setattr(terminal.threading, "Timer", Now)
+    terminal.tell_of_compiling()
+    caplog.set_level(logging.INFO, "fastrnn.kernels.inner")
+    assert one() == 1
+    # What the kernel calls is no kernel of its own.
+    assert [record.args[0].rpartition(".")[2] for record in caplog.records] == ["one"]
+    assert capsys.readouterr().err.count("compiling for this processor, once") == 1
+
+
+class Now(threading.Thread):
+    """A timer that does not wait."""
+
+    def __init__(self, _seconds, function):
+        super().__init__(target=function)
+
+    def start(self):
+        self.run()
+
+
+def test_what_kernels_call_can_be_called_from_python_too():
+    @jit.bare
+    def inner_one(x):
+        return x + 1
+
+    @jit.bare
+    def one(x):
+        return inner_one(x)
+
+    assert one(1) == 2
+    assert jit.is_inner(next(iter(inner_one.overloads.values())))
+    assert inner_one(1) == 2
+    assert not jit.is_inner(next(iter(inner_one.overloads.values())))

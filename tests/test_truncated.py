@@ -144,3 +144,13 @@ def test_a_budget_that_an_error_names_is_enough_and_changes_no_bit(net):
         _, grad = fastrnn.loss_and_grad(net, x, y, truncate=64, memory=memory)
         found.append([getattr(grad, name).tobytes() for name in net.weight_names])
     assert all(one == found[0] for one in found)
+
+
+def test_windows_start_from_states_that_vectors_do_not_hold():
+    """A first state of 2**-1074 has lost its digits: h_t = 2**(t - 1074)."""
+    net = fastrnn.RNN(1.0, 2.0, activation="identity")
+    steps = 1200
+    zeros = np.zeros(steps)
+    loss, grad = fastrnn.loss_and_grad(net, zeros, zeros, h0=5e-324, truncate=300)
+    assert loss == pytest.approx(4 / 3 * 4.0 ** (steps - 1074) / steps, rel=1e-12)
+    assert grad.w1 == 0

@@ -6,6 +6,7 @@ time that compilation takes. Here such a function is lowered, and no more: the k
 calls takes all of its code together, and LLVM runs over it once.
 """
 
+import logging
 from typing import Any
 
 from llvmlite import binding as llvm
@@ -13,6 +14,8 @@ from numba.core.codegen import CodeLibrary, JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.typed_passes import NativeLowering
+
+logger = logging.getLogger(__name__)
 
 
 class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -115,10 +118,18 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
     """Numba's own compiler, of what Python calls."""
 
     lowering: type[NativeLowering] = KernelLowering
+    is_inner = False
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.state.flags.no_cfunc_wrapper = True
+
+    def compile_extra(self, function: Any) -> Any:
+        """Compile a function, and say so: it takes seconds."""
+        if not self.is_inner:
+            name = f"{function.__module__}.{function.__qualname__}".removeprefix("fastrnn.kernels.")
+            logger.info("compiling %s for this processor; the next process finds it", name)
+        return super().compile_extra(function)
 
     def define_pipelines(self) -> list[PassManager]:
         """One, for code that needs no interpreter."""
@@ -134,6 +145,7 @@ class InnerCompiler(KernelCompiler):
     """The same, of what compiled code calls."""
 
     lowering = InnerLowering
+    is_inner = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
