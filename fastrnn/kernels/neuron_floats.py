@@ -91,15 +91,18 @@ def prepare(
     block = found.size // FOUND
     dh, state = load(carried, DH * block + v), load(carried, STATE_POWER * block + v)
     power, rest = load(carried, POWER * block + v), load(carried, REST * block + v)
-    one = like(dh, 1.0)
-    if any_lane((power != 0.0) | (rest != 0.0) | (state != 0.0)):
+    one, tried = like(dh, 1.0), load(carried, TRIED * block + v)
+    if not any_lane(tried > 0.0):
+        store(carried, BASE * block + v, power)
+        store(found, IN_REACH * block + v, tried)
+    elif any_lane((power != 0.0) | (rest != 0.0) | (state != 0.0)):
         _bring_near(constants, hs, h_row, ups, remaining, fused, row, steps, v, carried, found)
     else:
         store(carried, BASE * block + v, power)
         store(found, CARRIED * block + v, dh)
         store(found, FACTOR * block + v, load(constants, PLAIN_W3 * block + v) if fused else one)
         store(found, STATE_SCALE * block + v, one)
-        store(found, IN_REACH * block + v, load(carried, TRIED * block + v))
+        store(found, IN_REACH * block + v, tried)
 
 
 @bare

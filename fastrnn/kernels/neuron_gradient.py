@@ -33,6 +33,7 @@ from fastrnn.kernels.blocks import (
     numbers_beside,
     remaining_steps,
     sequence,
+    touch,
 )
 from fastrnn.kernels.jit import apart, bare, bare_part, kernel
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
@@ -162,6 +163,7 @@ def backward(
     )  # fmt: skip
     if h0_powers is not None:
         clear(start_powers)
+        touch(hes)
     rooms, found = numbers(h0, POWER_ROWS * block), numbers(h0, FOUND * block)
     zs, walked, totals = (
         numbers(h0, STEPS * n),
@@ -467,11 +469,15 @@ def _retreat(
                 store(carried, NOT_TRIED * block + u, left)
                 store(carried, TRIED * block + u, where(left > 0.0, 0.0, like(left, 1.0)))
             plain = load(carried, PLAIN_SUMS * block + u) > 0.0
-            if again or any_lane((base != 0.0) | ~plain):
-                _take_sums(carried, found, block, u, bad, base, fused, want_sums, want_w3)
+            if again and not any_lane(~bad):
+                # All is there, and some sums may have exponents.
+                store(carried, PLAIN_SUMS * block + u, where(bad, like(base, 0.0), 0.0))
             else:
-                _take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
-            _take_carried(constants, remaining, row, dzs, carried, block, u, bad, base, hs)
+                if again or any_lane((base != 0.0) | ~plain):
+                    _take_sums(carried, found, block, u, bad, base, fused, want_sums, want_w3)
+                else:
+                    _take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
+                _take_carried(constants, remaining, row, dzs, carried, block, u, bad, base, hs)
             if want_dx != NO_DX:
                 _store_dx(
                     constants, remaining, dzs, walked, bad, again, base, block, u, row, steps,

@@ -14,6 +14,7 @@ from fastrnn.kernels.blocks import (
     numbers,
     remaining_steps,
     sequence,
+    touch,
 )
 from fastrnn.kernels.jit import bare, kernel
 from fastrnn.kernels.memory import lanes_of, load, load_double, numbers_at, store
@@ -51,6 +52,7 @@ def forward(
     )  # fmt: skip
     hs, hes = numbers(h0, STATE_ROWS * block), numbers(h0, STATE_ROWS * block)
     slopes, powers = numbers(h0, tile * block), doubles(block)
+    touch(hes)
     rows, es, tile_offsets = numbers(h0, tile * block), doubles(tile * block), sequence(block)
     for _ in range(most):
         start = block * take(turns)
