@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED, layer_powers, layer_scaled, panels
 from fastrnn.kernels.layer import PackedBack, Sums
+from fastrnn.kernels.layer_components import LEAST
 from fastrnn.kernels.layer_scaled import Along
 from fastrnn.kernels.panels import LINE_BYTES, aligned
 from fastrnn.kernels.powers import LEAST_SHIFT
@@ -49,7 +50,7 @@ class Pulled(NamedTuple):
         powers = np.where(largest > 0, np.frexp(largest)[1] - 1.0, of_nothing)
         shift = np.where(largest > 0, -powers, 0.0).astype(np.int64)
         dh = np.ldexp(dlast, shift[:, None])
-        lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < layer_scaled.LEAST)).any(axis=1)
+        lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < LEAST)).any(axis=1)
         return cls(
             dh, powers, (outside | lost).astype(np.uint8), np.zeros(len(dh), np.uint8),
             np.full(len(dh), NO_POWER), np.zeros(len(dh), np.uint8),

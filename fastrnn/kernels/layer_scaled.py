@@ -21,6 +21,15 @@ from numpy.typing import DTypeLike
 from fastrnn.kernels.activations import slope_scaled, with_slope
 from fastrnn.kernels.blocks import integers
 from fastrnn.kernels.jit import bare, part, written_out
+from fastrnn.kernels.layer_components import (
+    LEAST,
+    LOW_DZ,
+    LOW_STATE,
+    add_by_component,
+    add_outputs_by_component,
+    mark,
+    settle_powered,
+)
 from fastrnn.kernels.layer_powers import HIGH_32, HIGH_64
 from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
 from fastrnn.kernels.panels import rooms
@@ -38,14 +47,8 @@ from fastrnn.kernels.simd import (
     ordered_sum,
     where,
 )
-from fastrnn.kernels.tables import SIZES, TERMS, add_number, add_term, settle
+from fastrnn.kernels.tables import SIZES, TERMS, add_number, settle
 
-# What a number near 1 is multiplied with, or what comes of it, is at least so large: then all its
-# digits are there.
-LEAST = 2.0**-960
-# Factors of which one is at least the first and the other the second have such a product.
-LOW_STATE = 2.0**-400
-LOW_DZ = LEAST / LOW_STATE
 # A row is brought near 1 where its largest number is this far from there, or 1 over it.
 DRIFT = 2.0**60
 # Terms may be so many binades above or below the exponent of what is not yet settled.
@@ -53,8 +56,6 @@ HEADROOM = 100.0
 # What is upstream may be so many binades above the exponent of what is carried.
 REACH = 300.0
 W1, W2, W3 = 0, 1, 2
-
-
 # The least weight beside the largest of a net of which rows may be deep.
 DENSE = 2.0**-300
 # Exponents up to here are added exactly.
@@ -257,12 +258,12 @@ def settle_all(panel, inputs, outputs, each, sums, dh, lacks, open_powers, doubt
     hidden = dh.shape[1]
     columns = (hidden + panel_width(panel) - 1) // panel_width(panel) * panel_width(panel)
     for own in range(lacks.size if each else 1):
-        good = _settle_powered(sums, own, inputs + 1, hidden, columns, open_powers, doubts)
+        good = settle_powered(sums, own, inputs + 1, hidden, columns, open_powers, doubts)
         good &= settle(sums.loss[own], 1, 0.0, False, LEAST)
         good &= settle(sums.w3[own], outputs * columns, 0.0, doubts[own] > 0, LEAST)
         good &= settle(sums.b3[own], outputs, 0.0, False, LEAST)
         if not good:
-            _mark(lacks, own, each)
+            mark(lacks, own, each)
 
 
 @bare
@@ -409,15 +410,6 @@ def _times_deep_slopes(
     powers[r] += top
     lost = any_lane(nothing != 0.0) or abs(powers[r]) > MOST_POWER
     return lost, any_lane(doubtful), False, some
-
-
-@part
-def _any(array, at, hidden):
-    """Whether some number is not 0."""
-    found = False
-    for u in range(hidden):
-        found = found or get(array, at + u) != 0.0
-    return found
 
 
 @bare
@@ -631,14 +623,14 @@ def _add_chunk(
             power = max(power, powers[q * count + r])
     powered, apart = _has_powers(along, s, length, first, last, count, powers)
     if (powered or apart) and power > NO_POWER:
-        _add_by_component(
+        add_by_component(
             panel, inputs, hidden, columns, s, length, own, count, each, stride, hs, slopes, xs,
             sums, room, along, of_powers,
         )  # fmt: skip
     elif power > NO_POWER:
         if abs(power - open_powers[own]) > HEADROOM:
-            if not _settle_powered(sums, own, line, hidden, columns, open_powers, doubts):
-                _mark(of_powers.lacks, own, each)
+            if not settle_powered(sums, own, line, hidden, columns, open_powers, doubts):
+                mark(of_powers.lacks, own, each)
             open_powers[own] = power
         for q in range(length):
             for r in range(first, last):
@@ -660,7 +652,7 @@ def _add_chunk(
                 (other_at + first) * stride, step, samples, tile, sums.w2[own, row],
             )  # fmt: skip
     if outputs > 0 and powered:
-        _add_outputs_by_component(
+        add_outputs_by_component(
             panel, outputs, hidden, columns, s, length, own, count, each, stride, hs, sums, room,
             along, of_powers,
         )  # fmt: skip
@@ -694,204 +686,6 @@ def _has_powers(along, s, length, first, last, count, powers):
 
 
 @bare
-def _add_by_component(
-    panel, inputs, hidden, columns, s, length, own, count, each, stride, hs, slopes, xs, sums, room,
-    along, of_powers,
-):  # fmt: skip
-    """The same for w1, b and w2, each unit's dz at an exponent of its own, and settle it."""
-    open_powers, doubts, line = of_powers.open_powers, of_powers.doubts, inputs + 1
-    good = _settle_powered(sums, own, line, hidden, columns, open_powers, doubts)
-    open_powers[own] = NO_POWER
-    first, last = (own, own + 1) if each else (0, count)
-    powers, row_powers = of_powers.powers, of_powers.row_powers
-    for q in range(length):
-        for r in range(first, last):
-            row_powers[q * count + r] = powers[(s + q) * count + r]
-    good &= _add_product(
-        panel, sums.w1[own], slopes, s, along, (count, s, 0, length, first, last), hidden, stride,
-        xs, s * count * line, of_powers.inputs, 0, line, line, False, room, of_powers,
-    )  # fmt: skip
-    for q in range(length):
-        for r in range(first, last):
-            here = (s + q) * count + r
-            if along.state_powers.size > 1:
-                row_powers[q * count + r] += along.state_powers[here]
-            # Beside a first state of 0, what comes later is all there is.
-            if not _any(hs, here * stride, hidden):
-                row_powers[q * count + r] = NO_POWER
-    good &= _add_product(
-        panel, sums.w2[own], slopes, s, along, (count, s, 0, length, first, last), hidden, stride,
-        hs, s * count * stride, of_powers.states, 0, stride, hidden, True, room, of_powers,
-    )  # fmt: skip
-    if not good:
-        _mark(of_powers.lacks, own, each)
-
-
-@bare
-def _add_outputs_by_component(
-    panel, outputs, hidden, columns, s, length, own, count, each, stride, hs, sums, room, along,
-    of_powers,
-):  # fmt: skip
-    """The same for w3, each unit's states at an exponent of their own."""
-    good = settle(sums.w3[own], outputs * columns, 0.0, of_powers.doubts[own] > 0, LEAST)
-    first, last = (own, own + 1) if each else (0, count)
-    for q in range(length):
-        for r in range(first, last):
-            power = 2.0 * along.state_powers[(s + q + 1) * count + r]
-            of_powers.row_powers[q * count + r] = power
-    good &= _add_product(
-        panel, sums.w3[own], hs, s + 1, along, (count, s, 0, length, first, last), hidden, stride,
-        room.errors, s * count * outputs, of_powers.misses, 0, outputs, outputs, False, room,
-        of_powers,
-    )  # fmt: skip
-    if not good:
-        _mark(of_powers.lacks, own, each)
-
-
-@bare
-def _add_product(
-    panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at, line,
-    numbers, in_rows, room, of_powers,
-):  # fmt: skip
-    """Add products of units with other numbers, ``line`` apart; whether all digits are there.
-
-    Of some sequences together; of each by itself where one hides what is of another; or of each
-    step, where one hides what is of another.
-    """
-    count, s, start_step, stop, first, last = rows
-    _find_product(
-        panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at,
-        line, numbers, in_rows, room, of_powers,
-    )  # fmt: skip
-    if _is_whole(panel, table, numbers, hidden, in_rows, of_powers):
-        _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
-        return True
-    good = True
-    for r in range(first, last):
-        _find_product(
-            panel, table, array, start, along, (count, s, start_step, stop, r, r + 1), hidden,
-            stride, other, other_at, sizes, sizes_at, line, numbers, in_rows, room, of_powers,
-        )  # fmt: skip
-        if _is_whole(panel, table, numbers, hidden, in_rows, of_powers):
-            _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
-            continue
-        for q in range(start_step, stop):
-            _find_product(
-                panel, table, array, start, along, (count, s, q, q + 1, r, r + 1), hidden, stride,
-                other, other_at, sizes, sizes_at, line, numbers, in_rows, room, of_powers,
-            )  # fmt: skip
-            good &= _is_whole(panel, table, numbers, hidden, in_rows, of_powers)
-            _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
-    return good
-
-
-@bare
-def _find_product(
-    panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at, line,
-    numbers, in_rows, room, of_powers,
-):  # fmt: skip
-    """The products, and those of sizes, as terms of a table."""
-    count, _, begin, stop, first, last = rows
-    every = 1 if last - first == count else count
-    at, samples = begin * count + first, (stop - begin) * (last - first)
-    signed, size, tile = of_powers.signed, of_powers.dz, room.tile
-    for column in range(table.shape[1]):
-        table[TERMS, column] = table[SIZES, column] = 0.0
-    _take_components(array, start, along, rows, hidden, stride, of_powers)
-    _find_tops(sizes, sizes_at + at * line, every * line, samples, numbers, of_powers.tops)
-    for units, own, own_at, row in (
-        (signed, other, other_at, TERMS),
-        (size, sizes, sizes_at, SIZES),
-    ):
-        if in_rows:
-            add_outer(
-                panel, hidden, hidden, units, room.units, at * stride, every * stride, own,
-                own_at + at * line, every * line, samples, tile, table[row],
-            )  # fmt: skip
-        else:
-            add_outer(
-                panel, numbers, hidden, own, room.units, own_at + at * line, every * line, units,
-                at * stride, every * stride, samples, tile, table[row],
-            )  # fmt: skip
-
-
-@bare
-def _take_components(array, start, along, rows, hidden, stride, of_powers):
-    """Rows of a chunk from step ``start`` on, and sizes, each unit's at the power of its largest.
-
-    Of dz that is deep, mantissas and exponents are taken.
-    """
-    count, s, begin, stop, first, last = rows
-    units, vague = of_powers.units, of_powers.vague
-    zero = like(load(units, 0), 0.0)
-    for v in range(0, hidden, lanes_of(units)):
-        store(units, v, zero + NO_POWER)
-        store(vague, v, zero)
-    for fill in range(2):
-        for q in range(begin, stop):
-            for r in range(first, last):
-                power, to = of_powers.row_powers[q * count + r], (q * count + r) * stride
-                at = ((start + q) * count + r) * stride
-                deep = start == s and along.deep[(s + q) * count + r] > 0
-                for v in range(0, hidden, lanes_of(units)):
-                    if deep:
-                        m, e = load(along.mantissas, at + v), load(along.slope_powers, at + v)
-                    else:
-                        m, e = normalise_vector(load(array, at + v))
-                    if power <= NO_POWER:
-                        m = zero
-                    unit = load(units, v)
-                    if fill == 0:
-                        store(units, v, maximum(unit, where(m != 0.0, e + power, NO_POWER)))
-                    else:
-                        value = where(m != 0.0, shifted(m, e + power - unit), 0.0)
-                        store(of_powers.signed, to + v, value)
-                        store(of_powers.dz, to + v, abs(value))
-                        small = (m != 0.0) & (abs(value) < LOW_DZ)
-                        store(vague, v, where(small, like(m, 1.0), load(vague, v)))
-
-
-@part
-def _find_tops(sizes, at, step, samples, length, tops):
-    """The largest of each number over some samples."""
-    for i in range(length):
-        put(tops, i, 0.0)
-    for k in range(samples):
-        for i in range(length):
-            put(tops, i, max(get(tops, i), get(sizes, at + k * step + i)))
-
-
-@bare
-def _is_whole(panel, table, rows, hidden, in_rows, of_powers):
-    """Whether no digit of a table's terms lacks."""
-    width, vague, tops = panel_width(panel), of_powers.vague, of_powers.tops
-    good = True
-    for p in range((hidden + width - 1) // width):
-        start = min(p * width, hidden - width)
-        for k in range(rows):
-            for c in range(width):
-                size = table[SIZES, (p * rows + k) * width + c]
-                unit, other = (k, start + c) if in_rows else (start + c, k)
-                some = size != 0.0 or (get(vague, unit) != 0.0 and get(tops, other) != 0.0)
-                lost = size < LEAST and some
-                good = good and size < np.inf and not lost
-    return good
-
-
-@bare
-def _settle_components(panel, table, rows, hidden, in_rows, of_powers):
-    """Settle a table, whose rows or columns have the exponents of units."""
-    width = panel_width(panel)
-    for p in range((hidden + width - 1) // width):
-        start = min(p * width, hidden - width)
-        for k in range(rows):
-            for c in range(width):
-                at = (p * rows + k) * width + c
-                if table[SIZES, at] != 0.0:
-                    add_term(table, at, get(of_powers.units, k if in_rows else start + c))
-
-
-@bare
 def _take_sizes(dz, at, hidden, distance, into, to):
     """A row of dz to the exponent that is so far below its own; whether some are small there."""
     factor = math.ldexp(1.0, int(max(distance, -2000.0)))
@@ -903,22 +697,3 @@ def _take_sizes(dz, at, hidden, distance, into, to):
         store(into, to + v, abs(after))
         small = small or any_lane(where(before != 0.0, abs(after), 1.0) < LOW_DZ)
     return small
-
-
-@bare
-def _settle_powered(sums, own, line, hidden, columns, open_powers, doubts):
-    """Settle the sums of w1, b and w2; whether all digits are there."""
-    if open_powers[own] == NO_POWER:
-        return True
-    power, doubtful = open_powers[own], doubts[own] > 0
-    good = settle(sums.w1[own], line * columns, power, doubtful, LEAST)
-    good &= settle(sums.w2[own], hidden * columns, power, doubtful, LEAST)
-    return good
-
-
-@part
-def _mark(lacks, own, each):
-    """Mark one sequence, or all of a sum."""
-    for r in range(lacks.size):
-        if r == own or not each:
-            lacks[r] = 1
