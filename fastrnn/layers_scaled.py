@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED, layer_powers, layer_scaled, panels
 from fastrnn.kernels.layer import PackedBack, Sums
-from fastrnn.kernels.layer_components import LEAST
 from fastrnn.kernels.layer_scaled import Along
 from fastrnn.kernels.panels import LINE_BYTES, aligned
 from fastrnn.kernels.powers import LEAST_SHIFT
-from fastrnn.kernels.rows import LOW_STATE_32, LOW_STATE_64
+from fastrnn.kernels.rows import LEAST_64, LOW_STATE_32, LOW_STATE_64
 from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.tables import LOST, POWER, SIZE, TABLE, VALUE, add_table
 from fastrnn.lanes import view
@@ -50,7 +49,7 @@ class Pulled(NamedTuple):
         powers = np.where(largest > 0, np.frexp(largest)[1] - 1.0, of_nothing)
         shift = np.where(largest > 0, -powers, 0.0).astype(np.int64)
         dh = np.ldexp(dlast, shift[:, None])
-        lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < LEAST)).any(axis=1)
+        lost = ~np.isfinite(largest) | ((size > 0) & (abs(dh) < LEAST_64)).any(axis=1)
         return cls(
             dh, powers, (outside | lost).astype(np.uint8), np.zeros(len(dh), np.uint8),
             np.full(len(dh), NO_POWER), np.zeros(len(dh), np.uint8),
@@ -280,7 +279,7 @@ def _replay(
         begin, scaled_xs, np.arange(team) * inputs, narrow.room(ends, own, 0),
     )  # fmt: skip
     widen(zs, hs, own)
-    along = along._replace(deep=np.zeros_like(along.deep), predictions=predicted(hs, own))
+    along = along._replace(predictions=predicted(hs, own))
     return states, slopes, xs.astype(np.float64), along
 
 

@@ -49,8 +49,6 @@ def normal(mantissa: NDArray[Any], exponent: NDArray[np.float64]) -> Pair:
 def floats(pair: Pair) -> Any:
     """The nearest floats; 0 or inf where the range of the type ends."""
     mantissa, exponent = pair
-    if not np.any(exponent):
-        return np.array(mantissa)
     binades = np.clip(exponent, -FLOAT_BINADES, FLOAT_BINADES).astype(np.int32)
     return np.ldexp(mantissa, binades)
 

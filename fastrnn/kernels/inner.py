@@ -118,7 +118,6 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
     """Numba's own compiler, of what Python calls."""
 
     lowering: type[NativeLowering] = KernelLowering
-    is_inner = False
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -126,7 +125,7 @@ class KernelCompiler(CompilerBase):  # type: ignore[misc]
 
     def compile_extra(self, function: Any) -> Any:
         """Compile a function, and say so: it takes seconds."""
-        if not self.is_inner:
+        if self.lowering is KernelLowering:
             name = f"{function.__module__}.{function.__qualname__}".removeprefix("fastrnn.kernels.")
             logger.info("compiling %s for this processor; the next process finds it", name)
         return super().compile_extra(function)
@@ -145,7 +144,6 @@ class InnerCompiler(KernelCompiler):
     """The same, of what compiled code calls."""
 
     lowering = InnerLowering
-    is_inner = True
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

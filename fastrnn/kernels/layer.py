@@ -248,10 +248,10 @@ def retreat(
         )  # fmt: skip
         stop = first
     for r in range(active):
-        for u in range(hidden):
-            if get(g, r * stride + u) == 0.0 and not lost[r]:
-                terms = smallest(slopes, r * stride, hidden) * leasts[0]
-                lost[r] = LOST if terms < least_of(dh) else 0
+        if smallest(slopes, r * stride, hidden) * leasts[0] < least_of(dh):
+            for u in range(hidden):
+                if get(g, r * stride + u) == 0.0:
+                    lost[r] = max(lost[r], LOST)
     for r in range(count):
         copy_row(panel, g, r * stride, dh.reshape(dh.size), r * hidden, hidden)
 

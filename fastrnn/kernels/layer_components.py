@@ -14,15 +14,14 @@ from fastrnn.kernels.jit import bare, part
 from fastrnn.kernels.memory import get, lanes_of, load, put, store
 from fastrnn.kernels.powers import normalise_vector, shifted
 from fastrnn.kernels.products import add_outer, panel_width
+from fastrnn.kernels.rows import LEAST_64 as LEAST
+from fastrnn.kernels.rows import LOW_STATE_64 as LOW_STATE
+from fastrnn.kernels.rows import largest_of
 from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.simd import like, maximum, where
 from fastrnn.kernels.tables import SIZES, TERMS, add_term, settle
 
-# What a number near 1 is multiplied with, or what comes of it, is at least so large: then all its
-# digits are there.
-LEAST = 2.0**-960
-# Factors of which one is at least the first and the other the second have such a product.
-LOW_STATE = 2.0**-400
+# A dz that is at least so large has all its digits in products with states that are.
 LOW_DZ = LEAST / LOW_STATE
 
 
@@ -42,7 +41,7 @@ def add_by_component(
             row_powers[q * count + r] = powers[(s + q) * count + r]
     good &= _add_product(
         panel, sums.w1[own], slopes, s, along, (count, s, 0, length, first, last), hidden, stride,
-        xs, s * count * line, of_powers.inputs, 0, line, line, False, room, of_powers,
+        xs, of_powers.inputs, line, line, False, room, of_powers,
     )  # fmt: skip
     for q in range(length):
         for r in range(first, last):
@@ -50,11 +49,11 @@ def add_by_component(
             if along.state_powers.size > 1:
                 row_powers[q * count + r] += along.state_powers[here]
             # Beside a first state of 0, what comes later is all there is.
-            if not any_nonzero(hs, here * stride, hidden):
+            if largest_of(hs, here * stride, hidden) == 0.0:
                 row_powers[q * count + r] = NO_POWER
     good &= _add_product(
         panel, sums.w2[own], slopes, s, along, (count, s, 0, length, first, last), hidden, stride,
-        hs, s * count * stride, of_powers.states, 0, stride, hidden, True, room, of_powers,
+        hs, of_powers.states, stride, hidden, True, room, of_powers,
     )  # fmt: skip
     if not good:
         mark(of_powers.lacks, own, each)
@@ -74,7 +73,7 @@ def add_outputs_by_component(
             of_powers.row_powers[q * count + r] = power
     good &= _add_product(
         panel, sums.w3[own], hs, s + 1, along, (count, s, 0, length, first, last), hidden, stride,
-        room.errors, s * count * outputs, of_powers.misses, 0, outputs, outputs, False, room,
+        room.errors, of_powers.misses, outputs, outputs, False, room,
         of_powers,
     )  # fmt: skip
     if not good:
@@ -83,7 +82,7 @@ def add_outputs_by_component(
 
 @bare
 def _add_product(
-    panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at, line,
+    panel, table, array, start, along, rows, hidden, stride, other, sizes, line,
     numbers, in_rows, room, of_powers,
 ):  # fmt: skip
     """Add products of units with other numbers, ``line`` apart; whether all digits are there.
@@ -91,9 +90,9 @@ def _add_product(
     Of some sequences together; of each by itself where one hides what is of another; or of each
     step, where one hides what is of another.
     """
-    count, s, start_step, stop, first, last = rows
+    count, s, begin, stop, first, last = rows
     _find_product(
-        panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at,
+        panel, table, array, start, along, rows, hidden, stride, other, sizes,
         line, numbers, in_rows, room, of_powers,
     )  # fmt: skip
     if _is_whole(panel, table, numbers, hidden, in_rows, of_powers):
@@ -102,16 +101,16 @@ def _add_product(
     good = True
     for r in range(first, last):
         _find_product(
-            panel, table, array, start, along, (count, s, start_step, stop, r, r + 1), hidden,
-            stride, other, other_at, sizes, sizes_at, line, numbers, in_rows, room, of_powers,
+            panel, table, array, start, along, (count, s, begin, stop, r, r + 1), hidden,
+            stride, other, sizes, line, numbers, in_rows, room, of_powers,
         )  # fmt: skip
         if _is_whole(panel, table, numbers, hidden, in_rows, of_powers):
             _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
             continue
-        for q in range(start_step, stop):
+        for q in range(begin, stop):
             _find_product(
                 panel, table, array, start, along, (count, s, q, q + 1, r, r + 1), hidden, stride,
-                other, other_at, sizes, sizes_at, line, numbers, in_rows, room, of_powers,
+                other, sizes, line, numbers, in_rows, room, of_powers,
             )  # fmt: skip
             good &= _is_whole(panel, table, numbers, hidden, in_rows, of_powers)
             _settle_components(panel, table, numbers, hidden, in_rows, of_powers)
@@ -120,21 +119,22 @@ def _add_product(
 
 @bare
 def _find_product(
-    panel, table, array, start, along, rows, hidden, stride, other, other_at, sizes, sizes_at, line,
+    panel, table, array, start, along, rows, hidden, stride, other, sizes, line,
     numbers, in_rows, room, of_powers,
 ):  # fmt: skip
     """The products, and those of sizes, as terms of a table."""
-    count, _, begin, stop, first, last = rows
+    count, s, begin, stop, first, last = rows
     every = 1 if last - first == count else count
     at, samples = begin * count + first, (stop - begin) * (last - first)
     signed, size, tile = of_powers.signed, of_powers.dz, room.tile
     for column in range(table.shape[1]):
         table[TERMS, column] = table[SIZES, column] = 0.0
     _take_components(array, start, along, rows, hidden, stride, of_powers)
-    _find_tops(sizes, sizes_at + at * line, every * line, samples, numbers, of_powers.tops)
+    _find_tops(sizes, at * line, every * line, samples, numbers, of_powers.tops)
+    # The one begins with the walk, the other with the chunk.
     for units, own, own_at, row in (
-        (signed, other, other_at, TERMS),
-        (size, sizes, sizes_at, SIZES),
+        (signed, other, s * count * line, TERMS),
+        (size, sizes, 0, SIZES),
     ):
         if in_rows:
             add_outer(
@@ -241,12 +241,3 @@ def mark(lacks, own, each):
     for r in range(lacks.size):
         if r == own or not each:
             lacks[r] = 1
-
-
-@part
-def any_nonzero(array, at, hidden):
-    """Whether some number is not 0."""
-    found = False
-    for u in range(hidden):
-        found = found or get(array, at + u) != 0.0
-    return found

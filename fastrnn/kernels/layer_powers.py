@@ -13,8 +13,14 @@ from fastrnn.kernels.jit import bare
 from fastrnn.kernels.memory import get, lanes_of, load, numbers_at, put, store
 from fastrnn.kernels.powers import normalise
 from fastrnn.kernels.products import affine, copy_row, of_packed, panel_width
-from fastrnn.kernels.rows import activate_with_slopes, clear_between, least_of
-from fastrnn.kernels.simd import any_lane, first_lanes, lane, like, maximum, where
+from fastrnn.kernels.rows import (
+    activate_with_slopes,
+    any_below,
+    clear_between,
+    largest_of,
+    scale_row,
+)
+from fastrnn.kernels.simd import like
 
 # A row has an exponent from where its largest number is above this, and then one that keeps it
 # within DRIFT of 1.
@@ -90,39 +96,3 @@ def replay(
     for r in range(count):
         copy_row(panel, hs, ends[r] * block + r * stride, own, r * hidden, hidden)
         h_powers[r] = powers[ends[r] * count + r]
-
-
-@bare
-def largest_of(array, at, hidden):
-    """The largest absolute value of a row; NaN where some number is none."""
-    tops = nothing = like(load(array, at), 0.0)
-    for v in range(0, hidden, lanes_of(array)):
-        value = where(first_lanes(tops, hidden - v), load(array, at + v), 0.0)
-        tops, nothing = maximum(tops, abs(value)), nothing + 0.0 * value
-    largest = 0.0
-    for i in range(lanes_of(array)):
-        largest = max(largest, np.float64(lane(tops, i)))
-    return np.nan if any_lane(nothing != 0.0) else largest
-
-
-@bare
-def any_below(array, at, hidden, bound):
-    """Whether some absolute value of a row is smaller."""
-    found = False
-    for v in range(0, hidden, lanes_of(array)):
-        size = abs(load(array, at + v))
-        found = found or any_lane(where(first_lanes(size, hidden - v), size, np.inf) < bound)
-    return found
-
-
-@bare
-def scale_row(array, at, hidden, power):
-    """A row times 2**power; whether no digit is lost."""
-    factor, good = math.ldexp(1.0, int(max(power, -2000.0))), True
-    for v in range(0, hidden, lanes_of(array)):
-        before = load(array, at + v)
-        after = before * like(before, factor)
-        store(array, at + v, where(first_lanes(before, hidden - v), after, before))
-        lost = (before != 0.0) & (abs(after) < least_of(array))
-        good = good and not any_lane(lost & first_lanes(before, hidden - v))
-    return good

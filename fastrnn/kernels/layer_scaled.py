@@ -18,13 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastrnn.kernels.activations import slope_scaled, with_slope
+from fastrnn.kernels.activations import is_homogeneous, slope_scaled, with_slope
 from fastrnn.kernels.blocks import integers
 from fastrnn.kernels.jit import bare, part, written_out
 from fastrnn.kernels.layer_components import (
-    LEAST,
     LOW_DZ,
-    LOW_STATE,
     add_by_component,
     add_outputs_by_component,
     mark,
@@ -35,7 +33,9 @@ from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at,
 from fastrnn.kernels.panels import rooms
 from fastrnn.kernels.powers import normalise, normalise_vector, shifted
 from fastrnn.kernels.products import add_outer, affine, copy_row, of_packed, panel_width
-from fastrnn.kernels.rows import clear_between, smallest
+from fastrnn.kernels.rows import LEAST_64 as LEAST
+from fastrnn.kernels.rows import LOW_STATE_64 as LOW_STATE
+from fastrnn.kernels.rows import any_below, clear_between, largest_of, scale_row, smallest
 from fastrnn.kernels.scaled_sums import NO_POWER
 from fastrnn.kernels.simd import (
     any_lane,
@@ -169,7 +169,7 @@ def pull(
             if not outside[r]:
                 if joined:
                     distance = up_power - dh_powers[r]
-                    if distance < -REACH and _largest(g, r * stride, hidden) == 0.0:
+                    if distance < -REACH and largest_of(g, r * stride, hidden) == 0.0:
                         dh_powers[r], distance = up_power, 0.0
                     if distance > REACH:
                         outside[r] |= not _join(g, ups, r * stride, hidden, dh_powers, r, up_power)
@@ -192,7 +192,7 @@ def pull(
                     terms = _least_of_row(deep[here + count], slopes, own + block, hidden)
                     lost = lost or terms * leasts[W2] < LEAST
                 if some and far:
-                    largest = _largest(slopes, own, hidden)
+                    largest = largest_of(slopes, own, hidden)
                     lost = lost or not _bring_near_one(slopes, own, hidden, largest, powers, here)
                 outside[r] |= lost
             if outside[r]:
@@ -241,7 +241,7 @@ def pull(
                         count, each, stride, hs, slopes, xs, sums, room, along, of_powers,
                     )  # fmt: skip
     for r in range(active):
-        if not outside[r] and _any_below(g, r * stride, hidden):
+        if not outside[r] and any_below(g, r * stride, hidden, LEAST):
             terms = _least_of_row(deep[r], slopes, r * stride, hidden)
             outside[r] |= terms * leasts[W2] < LEAST
     for r in range(count):
@@ -319,7 +319,9 @@ def widen(f, zs, hs, rows, team, hidden, stride, slopes, states, wide_stride, de
                 z = load_double(zs, r * stride + v)
                 _, slope = with_slope(f, z)
                 store(slopes, r * wide_stride + v, where(own, slope, 0.0))
-                if any_lane(own & (abs(z) > DEEP) & (abs(z) < np.inf)):
+                # Where f is made of lines, f' is 0 or 1 at any z.
+                far = own & (abs(z) > DEEP) & (abs(z) < np.inf)
+                if not is_homogeneous(f) and any_lane(far):
                     deep[r], found = 1, True
     return found
 
@@ -413,58 +415,24 @@ def _times_deep_slopes(
 
 
 @bare
-def _largest(array, at, hidden):
-    """The largest absolute value of a row; NaN where some number is none."""
-    tops = nothing = like(load(array, at), 0.0)
-    for v in range(at, at + hidden, lanes_of(array)):
-        tops, nothing = maximum(tops, abs(load(array, v))), nothing + 0.0 * load(array, v)
-    largest = ordered_sum(nothing)
-    for i in range(lanes_of(array)):
-        largest = max(largest, lane(tops, i)) + 0.0 * largest
-    return np.float64(largest)
-
-
-@bare
-def _any_below(array, at, hidden):
-    """Whether some absolute value of a row is smaller."""
-    found = False
-    for v in range(0, hidden, lanes_of(array)):
-        size = where(first_lanes(load(array, at), hidden - v), abs(load(array, at + v)), np.inf)
-        found = found or any_lane(size < LEAST)
-    return found
-
-
-@bare
 def _bring_near_one(array, at, hidden, largest, powers, r):
     """A row times a power of two, which goes to its exponent; whether no digit is lost."""
     if not np.isfinite(largest):
         return False
     _, shift = normalise(largest)
     powers[r] += shift
-    return _scale_row(array, at, hidden, math.ldexp(1.0, -int(shift)))
-
-
-@bare
-def _scale_row(array, at, hidden, factor):
-    """A row times a power of two; whether no digit is lost."""
-    good = True
-    for v in range(at, at + hidden, lanes_of(array)):
-        before = load(array, v)
-        after = before * like(before, factor)
-        store(array, v, after)
-        good = good and not any_lane(where(before != 0.0, abs(after), 1.0) < LEAST)
-    return good
+    return scale_row(array, at, hidden, -shift)
 
 
 @bare
 def _join(g, ups, at, hidden, powers, r, up_power):
     """Where ups is above g, bring g to the exponent of its largest; whether no digit is lost."""
-    largest = _largest(ups, at, hidden)
+    largest = largest_of(ups, at, hidden)
     if largest == 0.0 or not np.isfinite(largest):
         return largest == 0.0
     _, shift = normalise(largest)
     fall = powers[r] - (up_power + shift)
-    own = _largest(g, at, hidden)
+    own = largest_of(g, at, hidden)
     if own > 0.0 and fall > 0.0:
         return True
     powers[r] = up_power + shift
@@ -518,7 +486,7 @@ def _find_errors(
     )
     affine(panel, active, hidden, room.zeros, 0, 0, inner, ups, 0, stride)
     for r in range(active):
-        if not outside[r] and _any_below(ups, r * stride, hidden):
+        if not outside[r] and any_below(ups, r * stride, hidden, LEAST):
             terms = smallest(errors, error_at + r * outputs, outputs) * leasts[W3]
             outside[r] |= terms < LEAST
 

@@ -4,6 +4,8 @@ Rows lie ``stride`` apart, see `panels.row_stride`; where that is their length t
 one. Vectors may reach behind the last number of a row, into room that nothing is read from.
 """
 
+import math
+
 import numpy as np
 
 from fastrnn.kernels.activations import activate, with_slope
@@ -16,6 +18,7 @@ from fastrnn.kernels.simd import (
     fma,
     lane,
     like,
+    maximum,
     minimum,
     where,
 )
@@ -25,12 +28,12 @@ LOSS_STEPS = 32
 # Gradients of states that are at least so large, in float32 and in float64, have all their digits,
 # and so has what comes of them: what is lost of a sum beside them is below its last digit.
 LEAST_32, LEAST_64 = 2.0**-100, 2.0**-960
+# The same of states, which are multiplied by weights and by gradients.
+LOW_STATE_32, LOW_STATE_64 = 2.0**-40, 2.0**-400
 # What is larger soon leaves floats.
 MOST_32, MOST_64 = 2.0**100, 2.0**960
 # What may be wrong with what floats found of a sequence: some digits, or all of it.
 LOST, VOID = 1, 2
-# The same of states, which are multiplied by weights and by gradients.
-LOW_STATE_32, LOW_STATE_64 = 2.0**-40, 2.0**-400
 
 
 @part
@@ -158,6 +161,42 @@ def smallest(array, at, hidden):
     for i in range(lanes_of(array)):
         found = min(found, np.float64(lane(bottoms, i)))
     return found
+
+
+@bare
+def largest_of(array, at, hidden):
+    """The largest absolute value of a row; NaN where some number is none."""
+    tops = nothing = like(load(array, at), 0.0)
+    for v in range(0, hidden, lanes_of(array)):
+        value = where(first_lanes(tops, hidden - v), load(array, at + v), 0.0)
+        tops, nothing = maximum(tops, abs(value)), nothing + 0.0 * value
+    largest = 0.0
+    for i in range(lanes_of(array)):
+        largest = max(largest, np.float64(lane(tops, i)))
+    return np.nan if any_lane(nothing != 0.0) else largest
+
+
+@bare
+def any_below(array, at, hidden, bound):
+    """Whether some absolute value of a row is smaller."""
+    found = False
+    for v in range(0, hidden, lanes_of(array)):
+        size = abs(load(array, at + v))
+        found = found or any_lane(where(first_lanes(size, hidden - v), size, np.inf) < bound)
+    return found
+
+
+@bare
+def scale_row(array, at, hidden, power):
+    """A row times 2**power; whether no digit is lost."""
+    factor, good = math.ldexp(1.0, int(max(power, -2000.0))), True
+    for v in range(0, hidden, lanes_of(array)):
+        before = load(array, at + v)
+        after = before * like(before, factor)
+        store(array, at + v, where(first_lanes(before, hidden - v), after, before))
+        lost = (before != 0.0) & (abs(after) < least_of(array))
+        good = good and not any_lane(lost & first_lanes(before, hidden - v))
+    return good
 
 
 @bare
