@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import DTypeLike
 
 from fastrnn import chunks
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import ACTIVATIONS
-from fastrnn.lanes import Lanes, in_rows, nets_side_by_side
+from fastrnn.kernels.panels import aligned
+from fastrnn.lanes import PAST_BYTES, Lanes, in_rows, nets_side_by_side
 from fastrnn.layers import ACTIVATION_WORK, Layers
 from fastrnn.memory import LESS, check_memory
 from fastrnn.sequences import Sequences
@@ -80,10 +84,19 @@ def _states(job: Sequences) -> FloatArray:
 
 def _empty(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:
     check_memory(what, shape, dtype, instead)
-    return np.empty(shape, dtype)
+    return _in_lines(np.empty, shape, dtype)
+
+
+def _in_lines(
+    make: Callable[..., FloatArray], shape: tuple[int, ...], dtype: DTypeLike
+) -> FloatArray:
+    """An array; a large one begins with a cache line, for kernels write lines as wholes."""
+    if math.prod(shape) * np.dtype(dtype).itemsize < PAST_BYTES:
+        return make(shape, dtype)
+    return aligned(shape, dtype, make)
 
 
 def zeros(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:
     """An array of zeros, or an error that names it and says what to do instead."""
     check_memory(what, shape, dtype, instead)
-    return np.zeros(shape, dtype)
+    return _in_lines(np.zeros, shape, dtype)

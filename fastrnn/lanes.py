@@ -55,14 +55,18 @@ class Block(NamedTuple):
 # read from, but not the 128 of 8 vectors: each must be read for long. Tiles of 32 steps took 1.5
 # times as long from memory.
 FORWARD = Block(8, 528)
-# Inputs, states, slopes and gradients just fit into a core's second cache.
+# Inputs, states, slopes and gradients just fit into a core's second cache. Tiles take lanes that
+# lie side by side too: of rows read where they are, each vector's lie in other pages, and often
+# in one set of the cache (64 vectors, tiles of a block: 1.5 to 2 times as long).
 BACK = Block(4, SEGMENT)
 GROWTH = Block(4, SEGMENT // 4)
-# Where lanes lie side by side in memory, they are not gathered in tiles, and more of them make
-# long rows, which stream by themselves: of narrow ones each is in another page, 3 times as slow
-# (back, 16 vectors and a single tile of 1056 steps, walked forward once: 1.4 times).
-FORWARD_IN_ROWS = Block(64, 64)
-BACK_IN_ROWS = Block(64, STEPS)
+# Results from here on are written past the caches: what they overwrite is not fetched first, and
+# their first numbers would be gone from there when the last are written.
+PAST_BYTES = 1 << 22
+# Where lanes lie side by side in memory, they are read and written there, and more of them make
+# long rows: a row of 8 vectors is asked for some steps ahead, while others are computed with, and
+# pages are few (tiles of 64 steps: 1.2 times as long).
+FORWARD_IN_ROWS = Block(128, 16)
 # A tile holds whole blocks of steps, and a segment whole tiles.
 TILES = [tile for tile in range(SEGMENT, 0, -STEPS) if SEGMENT % tile == 0]
 # Numbers of each lane in a block of steps: states and their exponents, slopes, gradients, what is
@@ -144,12 +148,14 @@ class Lanes:
     def forward(self, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:
         """The last state (K, B, 1), and all of them into ``states`` (K, B, T) if given."""
         w1, w2, b, _, _ = self.weights
-        h = np.array(h0)
+        h, keep = np.array(h0), neuron.NONE
+        if states is not None:
+            keep = neuron.PAST if states.nbytes >= PAST_BYTES else neuron.CACHED
         for part, steps in self._slices():
             before = self.activation, w1, w2, b, view(part.x), h, part.lengths, self._order
             out = view(h if states is None else states[..., steps])
             block = part._block(FORWARD_IN_ROWS if self._in_rows else FORWARD, _forward)
-            part._share(neuron.forward, block, before, (states is not None, out, h), states)
+            part._share(neuron.forward, block, before, (keep, out, h), states)
         return h
 
     def lead(self, start: State) -> State:
@@ -212,8 +218,7 @@ class Lanes:
             wanted = all_sums, sums is not None, want_w3
             up = view(upstream[..., steps])
             after = fused, up, *carried, *wanted, *out, want_dx, scale, outside
-            bank = nets_side_by_side(len(self.weights.w2), self.x.dtype)
-            block = part._block(BACK_IN_ROWS if self._in_rows and not bank else BACK, _back)
+            block = part._block(BACK, _back)
             part._share(neuron_gradient.backward, block, before, after, upstream, dx)
         return outside.astype(bool)
 
@@ -279,7 +284,7 @@ class Lanes:
         choices = itertools.product(
             range(wanted.workers, 0, -1),
             sorted({max(1, wanted.vectors >> shift) for shift in range(7)}, reverse=True),
-            [tile for tile in TILES if tile <= wanted.tile],
+            [wanted.tile, *(tile for tile in TILES if tile < wanted.tile)],
         )
         return (Block(vectors, tile, workers) for workers, vectors, tile in choices)
 
@@ -292,8 +297,8 @@ class Lanes:
 
     def least_memory(self) -> int:
         """Bytes with which every way forward and back finds its room."""
-        forward, back = (FORWARD_IN_ROWS, BACK_IN_ROWS) if self._in_rows else (FORWARD, BACK)
-        kinds = (forward, _forward), (FORWARD, _of_states), (back, _back), (BACK, _back)
+        forward = FORWARD_IN_ROWS if self._in_rows else FORWARD
+        kinds = (forward, _forward), (FORWARD, _of_states), (BACK, _back)
         return max(
             min(self._bytes(block, room) for block in self._smaller(Block(1, wanted.tile)))
             for wanted, room in kinds

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import engine, lanes
 from fastrnn.sequences import sequences
 from tests import cases
 
@@ -252,3 +253,42 @@ def test_h0_of_a_bank_over_one_sequence():
     # As many sequences as nets: without a bank axis it is shared, as documented.
     shared = fastrnn.forward(net, np.ones((3, 5)), h0=h0)
     assert shared.tobytes() == fastrnn.forward(net, np.ones((3, 5)), h0=[h0] * 3).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_results_past_the_caches_are_the_same(monkeypatch, dtype, ragged):
+    net, rng = cases.neuron("tanh", dtype), np.random.default_rng(5)
+    x = rng.standard_normal((283, 577)).astype(dtype)
+    lengths = rng.integers(0, 578, 283) if ragged else None
+    wanted = fastrnn.forward(net, x, lengths=lengths)
+    monkeypatch.setattr(engine, "PAST_BYTES", 1)
+    monkeypatch.setattr(lanes, "PAST_BYTES", 1)
+    # The first number of a row in any place of a line of the cache, and rows of any length.
+    for inputs in (x, np.ascontiguousarray(x.T).T, np.repeat(x, 2, axis=1)[:, ::2]):
+        options = {"lengths": lengths, "workers": 2}
+        assert np.array_equal(fastrnn.forward(net, inputs, **options), wanted)
+        for shift in (0, 1, 7):
+            for more in (shift, 16 - 577 % 16 + 16, 40):
+                room = np.full((283, 577 + more), np.nan, dtype)
+                fastrnn.forward(net, inputs, out=room[:, shift : shift + 577], **options)
+                assert np.array_equal(room[:, shift : shift + 577], wanted)
+                assert np.isnan(np.delete(room, np.s_[shift : shift + 577], axis=1)).all()
+                room = np.full((577, 283 + more), np.nan, dtype)
+                fastrnn.forward(net, inputs, out=room[:, shift : shift + 283].T, **options)
+                assert np.array_equal(room[:, shift : shift + 283].T, wanted)
+                assert np.isnan(np.delete(room, np.s_[shift : shift + 283], axis=1)).all()
+
+
+def test_vectors_of_a_bank_have_inputs_of_their_own():
+    rng = np.random.default_rng(6)
+    bank = fastrnn.RNN(rng.standard_normal(32), rng.standard_normal(32), rng.standard_normal(32))
+    x = rng.standard_normal((40, 130))
+    for inputs in (x, np.ascontiguousarray(x.T).T):
+        states = fastrnn.forward(bank, inputs)
+        _, grad = fastrnn.loss_and_grad(bank, inputs, states * 0.9, per_sequence=True)
+        for k in (0, 13, 31):
+            net = fastrnn.RNN(bank.w1[k], bank.w2[k], bank.b[k])
+            assert np.array_equal(fastrnn.forward(net, x), states[k])
+            _, own = fastrnn.loss_and_grad(net, x, states[k] * 0.9, per_sequence=True)
+            assert np.array_equal(own.w2, grad.w2[k])

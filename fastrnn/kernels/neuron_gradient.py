@@ -36,8 +36,18 @@ from fastrnn.kernels.blocks import (
     touch,
 )
 from fastrnn.kernels.jit import apart, bare, bare_part, kernel
-from fastrnn.kernels.memory import get, lanes_of, load, load_double, numbers_at, put, store
-from fastrnn.kernels.neuron import find_starts, pre_activation
+from fastrnn.kernels.memory import (
+    get,
+    lanes_of,
+    load,
+    load_double,
+    load_group,
+    load_like,
+    numbers_at,
+    put,
+    store,
+)
+from fastrnn.kernels.neuron import find_starts, group_pre_activation, pre_activation
 from fastrnn.kernels.neuron_floats import (
     BAD,
     BASE,
@@ -94,12 +104,13 @@ from fastrnn.kernels.scaled_sums import (
 from fastrnn.kernels.simd import any_lane, copysign, like, minimum, where
 from fastrnn.kernels.tiles import (
     find_layouts,
+    load_group_row,
     load_row,
-    load_rows,
+    load_tile,
     place,
-    rows_for,
     store_row,
-    store_rows,
+    store_tile,
+    tile_rows,
 )
 from fastrnn.kernels.turns import finish, take
 
@@ -111,6 +122,8 @@ SUMS = ("w1", "w2", "b", "w3", "b3", "loss")
 SEGMENT = 2112
 # Blocks of a lane that failed are walked so many times before floats are tried again.
 PATIENCE = 8.0
+# Vectors whose states stay in registers in a block of steps.
+GROUP = 4
 # What becomes of the gradient of x.
 NO_DX, PLAIN_DX, SCALED_DX = 0, 1, 2
 
@@ -217,7 +230,7 @@ def backward(
                 store(starts, v, h)
                 store(start_powers, v, power)
             for t in range(0, longest - tile, tile):
-                xs = load_rows(
+                xs = load_tile(
                     inputs, x_layouts, x_offsets, x[2], t, tile, width, 1, x_tile, tile_offsets
                 )
                 remaining_steps(ends, width, t, tile, remaining)
@@ -237,18 +250,16 @@ def backward(
             _store_carried(carried, block, v, *settled(*_load_carried(carried, block, v), h0))
         for t in range((longest - 1) // tile * tile, -1, -tile):
             tile_steps = min(tile, longest - t)
-            xs = load_rows(
+            xs = load_tile(
                 inputs, x_layouts, x_offsets, x[2], t, tile_steps, width, 1, x_tile, tile_offsets
             )
-            ups = load_rows(
+            ups = load_tile(
                 targets, up_layouts, up_offsets, upstream[3], t, tile_steps, width, -1, rows,
                 tile_offsets,
             )  # fmt: skip
             # Gradients of the states that lie in a tile are replaced by those of x.
-            out = rows_for(outputs, layouts, offsets, mantissas[3], t, width, rows, tile_offsets)
-            power_out = rows_for(
-                power_outputs, power_layouts, offsets, exponents[3], t, width, es, tile_offsets
-            )
+            out = tile_rows(rows, tile_offsets, width)
+            power_out = tile_rows(es, tile_offsets, width)
             ragged = t + tile_steps > least
             remaining_steps(ends, width, t, tile_steps, remaining)
             copy(starts, t // tile * block, hs, 0, width)
@@ -276,9 +287,9 @@ def backward(
                 if want_sums and (t + row) % SEGMENT == 0:
                     _close_segment(carried, totals, width, block)
             if want_dx != NO_DX:
-                store_rows(rows, outputs, layouts, offsets, mantissas[3], t, tile_steps, width, -1)
+                store_tile(rows, outputs, layouts, offsets, mantissas[3], t, tile_steps, width, -1)
             if want_dx == SCALED_DX:
-                store_rows(
+                store_tile(
                     es, power_outputs, power_layouts, offsets, exponents[3], t, tile_steps, width,
                     -1,
                 )  # fmt: skip
@@ -353,11 +364,15 @@ def _replay(f, weights, xs, remaining, ragged, steps, width, hs, slopes):
     A block begins with the state that the one before ended with.
     """
     block = weights.size // 3
+    group = GROUP * lanes_of(hs)
+    grouped = width // group * group
     for row in range(0, steps, STEPS):
         first = row // STEPS * STATE_ROWS * block
         count = min(STEPS, steps - row)
+        for v in range(0, grouped, group):
+            _replay_group(f, weights, xs, remaining, ragged, row, count, v, first, hs, slopes)
         for s in range(count):
-            for v in range(0, width, lanes_of(hs)):
+            for v in range(grouped, width, lanes_of(hs)):
                 at = first + s * block + v
                 h = load(hs, at)
                 z = pre_activation(weights, v, load_row(xs, place(xs, v), row + s), h)
@@ -369,6 +384,21 @@ def _replay(f, weights, xs, remaining, ragged, steps, width, hs, slopes):
                 store(slopes, (row + s) * block + v, slope)
         if row + count < steps:
             copy(hs, first + count * block, hs, first + STATE_ROWS * block, width)
+
+
+@bare_part
+def _replay_group(f, weights, xs, remaining, ragged, row, steps, v, first, hs, slopes):
+    block = weights.size // 3
+    h = load_group(hs, first + v, GROUP)
+    for s in range(steps):
+        x = load_group_row(h, xs, v, row + s)
+        after, slope = with_slope(f, group_pre_activation(weights, v, x, h))
+        if ragged:
+            running = load_like(h, remaining, v) > float(row + s)
+            after, slope = where(running, after, h), where(running, slope, 0.0)
+        h = after
+        store(hs, first + (s + 1) * block + v, h)
+        store(slopes, (row + s) * block + v, slope)
 
 
 @bare

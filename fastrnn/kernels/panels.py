@@ -10,7 +10,7 @@ found twice.
 import functools
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -66,10 +66,12 @@ def row_stride(numbers: int, dtype: np.dtype[Any]) -> int:
     return numbers if numbers < n else (-(-numbers // n) | 1) * n
 
 
-def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+def aligned(
+    shape: tuple[int, ...], dtype: DTypeLike, make: Callable[..., Array] = np.empty
+) -> Array:
     """Room for an array, from the start of a cache line on."""
     size, dtype = math.prod(shape), np.dtype(dtype)
-    room = np.empty(size + LINE_BYTES // dtype.itemsize, dtype)
+    room = make(size + LINE_BYTES // dtype.itemsize, dtype)
     address: int = room.__array_interface__["data"][0]
     first = -address % LINE_BYTES // dtype.itemsize
     return room[first : first + size].reshape(shape)

@@ -77,7 +77,7 @@ def constant(llvm_vector, value):
     return ir.Constant(llvm_vector, [value] * llvm_vector.count)
 
 
-def _broadcast(builder, value, llvm_vector):
+def broadcast(builder, value, llvm_vector):
     """``value`` in every lane."""
     undefined = ir.Constant(llvm_vector, ir.Undefined)
     one = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
@@ -93,7 +93,7 @@ def _as_vector(context, builder, value, given, vector):
     if given == vector:
         return value
     number = context.cast(builder, value, given, vector.number)
-    return _broadcast(builder, number, llvm_type(context, vector))
+    return broadcast(builder, number, llvm_type(context, vector))
 
 
 def _common(*given):
@@ -360,7 +360,7 @@ def _in_every_lane(number, lanes):
     vector = Vector(number, lanes)
 
     def generate(context, builder, signature, values):
-        return _broadcast(builder, values[0], llvm_type(context, vector))
+        return broadcast(builder, values[0], llvm_type(context, vector))
 
     return vector(number), generate
 
@@ -406,7 +406,7 @@ def first_lanes(typingctx, v, count):
         kind = index_type(llvm_type(context, v))
         indices = ir.Constant(kind, list(range(v.lanes)))
         limit = context.cast(builder, values[1], signature.args[1], types.int32)
-        return builder.icmp_signed("<", indices, _broadcast(builder, limit, kind))
+        return builder.icmp_signed("<", indices, broadcast(builder, limit, kind))
 
     return Mask(v.lanes)(v, types.int64), generate
 
