@@ -21,8 +21,9 @@ from fastrnn.threads import count_workers
 # Stands for an array that is not wanted; kernels may take its last axis apart.
 EMPTY = (0, 0, 0, 1)
 FEWER = LESS
-# Multiply-adds of a layer that are worth another thread: 100 us and more.
-THREAD_WORK = 1 << 19
+# Multiply-adds of a layer, and steps of a neuron's lanes, that are worth another thread: 100 us
+# and more, 30 us.
+THREAD_WORK, LANE_WORK = 1 << 19, 1 << 16
 
 
 def forward(
@@ -51,20 +52,35 @@ def readout(job: Sequences, states: FloatArray, *, workers: int | None) -> Float
 
 def layers(job: Sequences, workers: int | None, memory: int | None = None) -> Layers:
     """The nets and sequences of a layer's job."""
-    activation, threads = ACTIVATIONS[job.net.activation], count_workers(workers)
     nets, batch_size, steps, inputs, hidden, outputs = job.size("KBTFHO")
-    # A thread takes some 50 us to come and go.
     work = nets * batch_size * steps * hidden * (hidden + inputs + outputs + ACTIVATION_WORK)
-    threads = max(1, min(threads, work // THREAD_WORK))
-    kept = job.net._kept
-    return Layers(activation, job.weights, job.x, job.lengths, threads, memory, kept)
+    threads = _threads(workers, work, THREAD_WORK)
+    return job.once("layers", lambda: _layers(job)).over(job.x, threads, memory)
+
+
+def _layers(job: Sequences) -> Layers:
+    activation, kept = ACTIVATIONS[job.net.activation], job.net._kept
+    return Layers(activation, job.weights, job.x, job.lengths, 1, None, kept).looked_at()
+
+
+def _threads(workers: int | None, work: int, worth: int) -> int:
+    """Threads of a job; one comes and goes in some 50 us, and so much work is worth it."""
+    most = max(1, work // worth)
+    if workers is None and most == 1:
+        return 1
+    return min(count_workers(workers), most)
 
 
 def lanes(job: Sequences, workers: int | None, memory: int | None = None) -> Lanes:
     """The lanes of a neuron's job."""
-    activation = ACTIVATIONS[job.net.activation]
-    x, threads = job.x[..., 0], count_workers(workers)
-    return Lanes(activation, job.weights, x, job.lengths, threads, memory)
+    x = job.x[..., 0]
+    threads = _threads(workers, job.net.bank_size * x.size, LANE_WORK)
+    return job.once("lanes", lambda: _lanes(job)).over(x, threads, memory)
+
+
+def _lanes(job: Sequences) -> Lanes:
+    own = Lanes(ACTIVATIONS[job.net.activation], job.weights, job.x[..., 0], job.lengths, 1)
+    return own.looked_at()
 
 
 def _states(job: Sequences) -> FloatArray:
@@ -74,12 +90,16 @@ def _states(job: Sequences) -> FloatArray:
     """
     what, hint = "states", FEWER + " or keep='last' in forward"
     make = zeros if job.is_ragged else _empty
-    axes = "KBTH"
-    if in_rows(job.x):
-        bank = job.net.is_neuron and nets_side_by_side(job.net.bank_size, job.dtype)
-        axes = "TBKH" if bank else "KTBH"
-    room = make(what, job.size(axes), job.dtype, hint)
-    return room.transpose([axes.index(axis) for axis in "KBTH"])
+
+    def order() -> tuple[tuple[int, ...], list[int]]:
+        axes = "KBTH"
+        if in_rows(job.x):
+            bank = job.net.is_neuron and nets_side_by_side(job.net.bank_size, job.dtype)
+            axes = "TBKH" if bank else "KTBH"
+        return job.size(axes), [axes.index(axis) for axis in "KBTH"]
+
+    shape, axes = job.once("order of states", order)
+    return make(what, shape, job.dtype, hint).transpose(axes)
 
 
 def _empty(what: str, shape: tuple[int, ...], dtype: DTypeLike, instead: str) -> FloatArray:

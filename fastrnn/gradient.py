@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastrnn.checks import FloatArray, is_finite, require_shape
+from fastrnn.checks import FloatArray, require_shape
 from fastrnn.scaled import Scaled
 from fastrnn.sequences import Sequences
 
@@ -45,7 +45,11 @@ class Gradient:
     x: Any = None
     h0: Any = None
     cancellation: Gradient | None = None
-    out_of_range: tuple[str, ...] = ()
+
+    @property
+    def out_of_range(self) -> tuple[str, ...]:
+        """Names of gradients with values that are infinite."""
+        return tuple(name for name in AXES if _has_infinite(getattr(self, name)))
 
     @property
     def underflow(self) -> tuple[str, ...]:
@@ -53,15 +57,25 @@ class Gradient:
         return tuple(name for name in AXES if _has_small(getattr(self, name)))
 
 
+FIELDS = (*AXES, "cancellation")
+
+
 def _has_small(gradient: Any) -> bool:
-    """Whether some floats are 0 or subnormal; they are looked at a block at a time."""
-    if gradient is None or isinstance(gradient, Scaled):
-        return False
-    array = np.asarray(gradient)
-    flags: Any = ["external_loop", "buffered", "zerosize_ok"]
-    blocks: Any = np.nditer(array, flags, buffersize=LOOK)
-    least = np.finfo(array.dtype).tiny
-    return any(bool((abs(block) < least).any()) for block in blocks)
+    """Whether some floats are 0 or subnormal."""
+    return any(bool((abs(b) < np.finfo(b.dtype).tiny).any()) for b in _blocks(gradient))
+
+
+def _has_infinite(gradient: Any) -> bool:
+    """Whether some floats are infinite."""
+    return any(bool(np.isinf(block).any()) for block in _blocks(gradient))
+
+
+def _blocks(gradient: Any) -> Iterator[FloatArray]:
+    """Floats in blocks: a mask for all of them would take memory."""
+    if gradient is not None and not isinstance(gradient, Scaled):
+        flags: Any = ["external_loop", "buffered", "zerosize_ok"]
+        blocks: Any = np.nditer(np.asarray(gradient), flags, buffersize=LOOK)
+        yield from blocks
 
 
 def split_upstream(job: Sequences, dh: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -86,23 +100,24 @@ def collect(
     """
     fields, cancellation = {}, {}
     for name in wanted:
-        axes = _axes(name, per_sequence)
         own = arrays[name]
-        if not isinstance(own, Scaled):
+        # Those of a neuron's weights may lack the axes of units, which nobody sees.
+        axes = _axes(name, per_sequence)[: own.ndim]
+        if not isinstance(own, Scaled) and own.dtype != job.dtype:
             with np.errstate(over="ignore"):
-                own = own.astype(job.dtype, copy=False)
+                own = own.astype(job.dtype)
         fields[name] = job.visible(own, axes)
         if shares is not None and name in shares:
             cancellation[name] = job.visible(shares[name], axes)
-    beyond = tuple(
-        name
-        for name, array in fields.items()
-        if isinstance(array, np.ndarray | np.generic)
-        and not is_finite(np.asarray(array))
-        and np.isinf(array).any()
-    )
-    left = None if shares is None else Gradient(**cancellation)
-    return Gradient(**fields, cancellation=left, out_of_range=beyond)
+    left = None if shares is None else _gradient(cancellation)
+    return _gradient({**fields, "cancellation": left})
+
+
+def _gradient(fields: dict[str, Any]) -> Gradient:
+    """As the class, whose frozen fields take a microsecond each."""
+    gradient = object.__new__(Gradient)
+    gradient.__dict__.update(dict.fromkeys(FIELDS), **fields)
+    return gradient
 
 
 def _axes(name: str, per_sequence: bool) -> str:

@@ -43,6 +43,7 @@ class Found:
     """What was found: sums of the weights' gradients and the loss, the gradients of x and of h_0.
 
     Sums are rows (6, K, B or 1, SUM) of a neuron, or totals (K, B or 1, ...) by weight of a layer.
+    By weight, those of a neuron have no axes of units.
     """
 
     job: Sequences
@@ -59,19 +60,19 @@ class Found:
     """Whether ``size`` of the totals is that of all terms; not so of layers in plain floats."""
 
     def floats(self, want_h0: bool = True) -> tuple[dict[str, FloatArray], Shares | None]:
-        """Gradients in float64, x in the job's type: axes (K, [B,] ...); and shares."""
+        """Gradients with axes (K, [B,] ...), and shares; a layer's are float64 but for x."""
         left: Shares | None
         if isinstance(self.sums, np.ndarray):
-            values, shares = rounded(self.sums, self.scale)
+            values, shares = rounded(self.sums, self.scale, self.job.dtype)
             found, left = self._by_name(values), self._by_name(shares)
         else:
             found = {
-                name: floats((self.scale * total.value, total.power))
+                name: _rounded(self.scale * total.value, total.power)
                 for name, total in self.totals().items()
             }
             left = self.shares()
         if want_h0:
-            found["h0"] = floats((self.scale * self.dh0[0], self.dh0[1]))
+            found["h0"] = _rounded(self.scale * self.dh0[0], self.dh0[1])
         if isinstance(self.dx, np.ndarray):
             found["x"] = self.dx
         return found, left
@@ -114,22 +115,23 @@ class Found:
         return {name: Total(*(p[:, 0] for p in total)) for name, total in totals.items()}
 
     def _by_name(self, rows: FloatArray) -> dict[str, FloatArray]:
-        """Rows (6, K, B or 1, ...) with the axes of the weights: (K, [B,] 1 ..., ...)."""
-        rows = rows if self.each else rows[:, :, 0]
-        axes = 1 + self.each
-        return {
-            name: row.reshape(row.shape[:axes] + (1,) * ones + row.shape[axes:])
-            for name, ones, row in zip(SUMS, (2, 2, 1, 2, 1, 0), rows, strict=True)
-        }
+        """Rows (6, K, B or 1, ...) by weight: (K, [B,] ...)."""
+        return dict(zip(SUMS, rows if self.each else rows[:, :, 0], strict=True))
 
 
 def rounded(
-    rows: NDArray[np.float64], scale: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums (..., SUM) times a factor as floats, and |sum| / sum of |terms|."""
-    values, shares = np.empty(rows.shape[:-1]), np.empty(rows.shape[:-1])
+    rows: NDArray[np.float64], scale: float, dtype: np.dtype[Any]
+) -> tuple[FloatArray, NDArray[np.float64]]:
+    """Sums (..., SUM) times a factor as floats of a type, and |sum| / sum of |terms|."""
+    values, shares = np.empty(rows.shape[:-1], dtype), np.empty(rows.shape[:-1])
     round_totals(rows.reshape(-1, SUM), scale, values.reshape(-1), shares.reshape(-1))
     return values, shares
+
+
+def _rounded(value: FloatArray, power: FloatArray) -> FloatArray:
+    """value * 2**power in floats; powers of ordinary values are 0."""
+    found: FloatArray = floats((value, power)) if power.any() else value
+    return found
 
 
 def _together(
@@ -226,17 +228,18 @@ def _pull_neuron(
     h0_powers: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.float64] | dict[str, Total], ScaledPair]:
     own, carried = lanes(job, workers, memory), Carried.start(dlast)
-    start = State.start(job.h0) if h0_powers is None else State(job.h0, h0_powers)
+    start = State(job.h0, job.zeros_64 if h0_powers is None else h0_powers)
     rows = no_sums(len(SUMS), *job.size("KB")) if want_sums else None
     outside = walk_neuron(
         own, start, upstream[..., 0], carried, rows, without_inputs(dx), fused=fused,
         want_w3=job.net.has_readout, scale=scale,
     )  # fmt: skip
     dh0 = carried.dh, carried.power + carried.rest
-    mark_outside(rows, carried, outside)
-    if outside.any():
+    some = mark_outside(rows, carried, outside)
+    if some:
         outside &= ~_with_nan(job, upstream, dlast, outside)
-    if outside.any():
+        some = bool(outside.any())
+    if some:
         pairs = np.argwhere(outside)
         sums = _sums(job, len(pairs)) if rows is not None else {}
         threads = _affordable(job, count_workers(workers), memory)
@@ -255,12 +258,13 @@ def walk_neuron(own: Lanes, *arguments: Any, **options: Any) -> Flags:
     return walk(own, *arguments, **options)
 
 
-def mark_outside(rows: NDArray[np.float64] | None, carried: Carried, outside: Flags) -> None:
-    """Mark lanes (K, B) whose sums lack digits, or whose gradient of h_0 is not finite."""
-    if rows is not None:
-        mark_lost(rows, LEAST, outside)
-    if not is_finite(carried.dh):
-        outside |= ~np.isfinite(carried.dh[..., 0])
+def mark_outside(rows: NDArray[np.float64] | None, carried: Carried, outside: Flags) -> bool:
+    """Mark lanes (K, B) whose sums lack digits, or whose gradient of h_0 is not finite.
+
+    Whether there are some, marked here or before.
+    """
+    some: bool = mark_lost(no_sums(0, 0, 0) if rows is None else rows, LEAST, carried.dh, outside)
+    return some
 
 
 def over_batch(rows: NDArray[np.float64], each: bool) -> NDArray[np.float64]:

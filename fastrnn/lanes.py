@@ -84,8 +84,9 @@ class Carried(NamedTuple):
     @classmethod
     def start(cls, dh: FloatArray) -> Carried:
         """From a plain gradient."""
-        own = np.array(dh, np.float64)
-        return cls(own, np.zeros_like(own), np.zeros_like(own))
+        room = np.zeros((3, *dh.shape))
+        room[0] = dh
+        return cls(*room)
 
 
 class State(NamedTuple):
@@ -100,6 +101,8 @@ class State(NamedTuple):
         return cls(np.array(h), np.zeros(h.shape))
 
 
+# The view of an array (K, B, T) that is not there.
+NO_VIEW: tuple[int, ...] = (0, 0, 0, 0)
 # Bytes of a lane, for steps of a tile, bytes of a number, steps of a call.
 Room = Callable[[int, int, int], int]
 # Mantissas and exponents.
@@ -144,6 +147,19 @@ class Lanes:
     """Bytes of working memory a call may use; unbounded use is some MB a thread."""
     chosen: NDArray[np.int64] | None = None
     """Lanes to run, where not all of them: others keep what they are given."""
+
+    def looked_at(self) -> Lanes:
+        """What is known about these lanes without their inputs: see `over`."""
+        known = {"_order": self._order, "_in_rows": self._in_rows}
+        lanes = replace(self, x=np.empty((0, 0), self.x.dtype))
+        lanes.__dict__.update(known)
+        return lanes
+
+    def over(self, x: FloatArray, workers: int, memory: int | None) -> Lanes:
+        """The same lanes over other inputs of the same form, with what was found about them."""
+        lanes = object.__new__(Lanes)
+        lanes.__dict__.update(self.__dict__, x=x, workers=workers, memory=memory)
+        return lanes
 
     def forward(self, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:
         """The last state (K, B, 1), and all of them into ``states`` (K, B, T) if given."""
@@ -202,9 +218,7 @@ class Lanes:
         """
         outside = np.zeros(carried.dh.shape[:2], np.uint8)
         want_dx = NO_DX if dx is None else SCALED_DX if isinstance(dx, tuple) else PLAIN_DX
-        mantissa, exponent = (
-            dx if isinstance(dx, tuple) else (carried.dh if dx is None else dx,) * 2
-        )
+        mantissa, exponent = dx if isinstance(dx, tuple) else (dx, dx)
         all_sums = np.empty((0, 0, 0, 0)) if sums is None else sums
         for part, steps, before_it in self._slices_back(start, Lanes.lead):
             powers = None if self.activation.name in BOUNDED else before_it.power
@@ -212,15 +226,15 @@ class Lanes:
                 self.activation, *self.weights, view(part.x), before_it.h, powers, part.lengths,
                 self._order,
             )  # fmt: skip
-            out = view(mantissa), view(exponent)
-            if dx is not None:
+            out = NO_VIEW, NO_VIEW
+            if mantissa is not None and exponent is not None:
                 out = view(mantissa[..., steps]), view(exponent[..., steps])
             wanted = all_sums, sums is not None, want_w3
             up = view(upstream[..., steps])
             after = fused, up, *carried, *wanted, *out, want_dx, scale, outside
             block = part._block(BACK, _back)
             part._share(neuron_gradient.backward, block, before, after, upstream, dx)
-        return outside.astype(bool)
+        return outside.view(bool)
 
     def growth(
         self,
@@ -379,4 +393,5 @@ def view(array: FloatArray) -> tuple[int, ...]:
     An address keeps nothing alive: the array does, in the caller's frame and in the job's.
     """
     address: int = array.__array_interface__["data"][0]
-    return address, *(stride // array.itemsize for stride in array.strides)
+    size = array.itemsize
+    return address, *[stride // size for stride in array.strides]

@@ -9,7 +9,7 @@ one slice to the next, and the states before each slice are all that is kept of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -42,6 +42,11 @@ SLICE_STEPS = SAMPLES
 assert SLICE_STEPS % LOSS_STEPS == 0
 
 Made = TypeVar("Made")
+# Properties that follow from the form of the inputs.
+KNOWN = (
+    "hidden", "stride", "team_size", "order", "teams", "parts", "shapes", "sum_sizes",
+    "affordable_steps",
+)  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -65,7 +70,20 @@ class Layers:
     kept: dict[Any, Any] = field(default_factory=dict)
     """What was made of the weights, see `once`."""
 
-    @property
+    def looked_at(self) -> Layers:
+        """What is known about these layers without their inputs: see `over`."""
+        known = {name: getattr(self, name) for name in KNOWN}
+        layers = replace(self, x=np.empty((0, 0, 0), self.x.dtype))
+        layers.__dict__.update(known)
+        return layers
+
+    def over(self, x: FloatArray, workers: int, memory: int | None) -> Layers:
+        """The same layers over other inputs of the same form, with what was found about them."""
+        layers = object.__new__(Layers)
+        layers.__dict__.update(self.__dict__, x=x, workers=workers, memory=memory)
+        return layers
+
+    @cached_property
     def hidden(self) -> int:
         """Size of the layer."""
         return int(self.weights.w2.shape[1])
@@ -94,8 +112,8 @@ class Layers:
     @cached_property
     def parts(self) -> list[Part]:
         """All nets and teams."""
-        teams = -(-len(self.x) // self.team_size)
-        return [Part(k, team) for k in range(len(self.weights.w2)) for team in range(teams)]
+        nets = range(len(self.weights.w2))
+        return [Part(k, team) for k in nets for team in range(len(self.teams))]
 
     @cached_property
     def shapes(self) -> tuple[Panel, ...]:
@@ -187,12 +205,18 @@ class Layers:
 
     def rows(self, part: Part) -> NDArray[np.int64]:
         """Sequences of a team."""
-        return self.order[part.team * self.team_size :][: self.team_size]
+        return self.teams[part.team]
+
+    @cached_property
+    def teams(self) -> list[NDArray[np.int64]]:
+        """Sequences of each team."""
+        starts = range(0, len(self.x), self.team_size)
+        return [self.order[start : start + self.team_size] for start in starts]
 
     def forward(self, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:
         """The last state (K, B, H), and all of them into ``states`` (K, B, T, H) if given."""
         h = {part: h0[part.net, self.rows(part)] for part in self.parts}
-        steps = max(1, self._affordable_steps)
+        steps = max(1, self.affordable_steps)
         for start in range(0, self.x.shape[1], steps):
             self._advance(h, start, steps, states)
         last = np.empty_like(h0)
@@ -254,7 +278,7 @@ class Layers:
     def predict(self, states: FloatArray, y: FloatArray) -> None:
         """Predictions into y (K, B, T, O)."""
         panel, outputs = self.shapes[2], y.shape[3]
-        steps = max(1, self._affordable_steps)
+        steps = max(1, self.affordable_steps)
         for start in range(0, self.x.shape[1], steps):
 
             def call(part: Part, start: int = start) -> None:
@@ -394,8 +418,8 @@ class Layers:
         # np.clip takes five times as long of a few numbers.
         return np.minimum(np.maximum(left, 0), min(steps, self.x.shape[1] - start))
 
-    @property
-    def _affordable_steps(self) -> int:
+    @cached_property
+    def affordable_steps(self) -> int:
         """Steps forward that take a bounded time."""
         inputs, outputs = self.weights.w1.shape[2], self.weights.w3.shape[1]
         of_unit = self.hidden + inputs + outputs + ACTIVATION_WORK
@@ -424,7 +448,7 @@ class Layers:
         """Steps of a slice without a budget."""
         total = self.x.shape[1] + SLICE_STEPS - 1
         # A step back takes as long as three forward.
-        most = min(self._affordable_steps // 3, SLICE_BYTES // self._step_bytes(stride), total)
+        most = min(self.affordable_steps // 3, SLICE_BYTES // self._step_bytes(stride), total)
         return int(max(1, most // SLICE_STEPS) * SLICE_STEPS)
 
     def _step_bytes(self, stride: int) -> int:

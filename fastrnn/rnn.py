@@ -91,6 +91,8 @@ class RNN:
     """In the form that computation uses, by float type, as far as they have been asked for."""
     _kept: dict[Any, Any] = field(init=False)
     """What layers made of them, see `Layers.once`."""
+    _jobs: dict[Any, Any] = field(init=False)
+    """Small jobs by the form of their inputs, see `sequences`."""
 
     @suggests_keywords
     def __init__(
@@ -124,6 +126,7 @@ class RNN:
         object.__setattr__(self, "dtype", dtype)
         object.__setattr__(self, "_weights", {})
         object.__setattr__(self, "_kept", {})
+        object.__setattr__(self, "_jobs", {})
         object.__setattr__(self, "activation", choice("activation", activation, tuple(ACTIVATIONS)))
         self._check_shapes()
 

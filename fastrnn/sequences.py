@@ -7,9 +7,11 @@ the caller sees those that net and x have.
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +27,8 @@ from fastrnn.checks import (
 from fastrnn.memory import LESS, check_memory
 from fastrnn.rnn import RNN, Weights, require_net
 
+Made = TypeVar("Made")
+
 NAMES = {
     "K": "bank_size", "B": "batch_size", "T": "steps", "F": "input_size", "X": "input_size",
     "H": "hidden_size", "O": "output_size",
@@ -39,6 +43,8 @@ RESULTS = {
     "KBTF": ("gradients of x", LESS),
     "KBH": ("last states", LESS),
 }
+# Jobs of so many inputs and states are kept with their net, and so many jobs.
+KEPT_NUMBERS, KEPT_JOBS = 1 << 17, 16
 # Arrays that each job has of all its sequences: lengths, their order, and states before and after.
 OF_EACH_SEQUENCE = 4
 
@@ -54,6 +60,8 @@ class Sequences:
     absent: frozenset[str]
     """Axes that the caller does not see."""
     _sizes: dict[str, int] = field(init=False)
+    _known: dict[str, Any] = field(init=False)
+    """What was found out of shapes and lengths alone, see `once`."""
 
     def __post_init__(self) -> None:
         batch_size, steps, inputs = self.x.shape
@@ -63,11 +71,38 @@ class Sequences:
             "H": self.net.hidden_size, "O": self.net.output_size,
         }  # fmt: skip
         object.__setattr__(self, "_sizes", sizes)
+        object.__setattr__(self, "_known", {})
+
+    def over(self, x: FloatArray) -> Sequences:
+        """The same job over other inputs of the same shape, strides and type, as a caller has them.
+
+        All but x is shared with this one, and must not be written to.
+        """
+        job = object.__new__(Sequences)
+        job.__dict__.update(self.__dict__, x=self.whole(x, "BTX").astype(self.h0.dtype, copy=False))
+        return job
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What follows from shapes and lengths alone, found once for all such inputs."""
+        if name not in self._known:
+            self._known[name] = make()
+        found: Made = self._known[name]
+        return found
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Float type of the whole computation."""
         return self.x.dtype
+
+    @property
+    def zeros(self) -> FloatArray:
+        """As many as states (K, B, H), not to be written to."""
+        return self.once("zeros", lambda: np.zeros_like(self.h0))
+
+    @property
+    def zeros_64(self) -> NDArray[np.float64]:
+        """The same in float64."""
+        return self.once("zeros_64", lambda: np.zeros(self.h0.shape))
 
     @property
     def weights(self) -> Weights:
@@ -82,12 +117,13 @@ class Sequences:
     @property
     def is_ragged(self) -> bool:
         """Whether some sequence is shorter than x is long."""
-        return bool((self.lengths != self.x.shape[1]).any())
+        steps = self.x.shape[1]
+        return self.once("is_ragged", lambda: bool((self.lengths != steps).any()))
 
     @property
     def predictions(self) -> int:
         """Number of predictions of one net within the sequences' lengths."""
-        return int(self.lengths.sum()) * self.net.output_size
+        return self.once("predictions", lambda: int(self.lengths.sum()) * self.net.output_size)
 
     def size(self, axes: str) -> tuple[int, ...]:
         """Sizes of the named axes."""
@@ -99,11 +135,16 @@ class Sequences:
 
     def visible(self, array: Any, axes: str) -> Any:
         """``array`` without those of its ``axes`` that the caller does not see."""
-        return array[tuple(0 if axis in self.absent else slice(None) for axis in axes)]
+        return array[self.once(f"visible {axes}", lambda: self._index(axes, 0))]
 
     def whole(self, array: FloatArray, axes: str) -> FloatArray:
         """``array`` as the caller sees it, as a view with all ``axes``."""
-        return array[tuple(None if axis in self.absent else slice(None) for axis in axes)]
+        index = self.once(f"whole {axes}", lambda: self._index(axes, None))
+        whole: FloatArray = array[index]
+        return whole
+
+    def _index(self, axes: str, absent: Any) -> tuple[Any, ...]:
+        return tuple([absent if axis in self.absent else slice(None) for axis in axes])
 
     def named(self, axes: str) -> tuple[str, tuple[int, ...]]:
         """Those of ``axes`` that the caller sees, in words and as a shape."""
@@ -116,6 +157,9 @@ class Sequences:
 
         A value without the bank axis is shared by all nets of the bank, as a stride-0 view.
         """
+        if type(value) is np.ndarray and value.dtype == self.dtype and value.flags.aligned:
+            if value.shape == self.once(f"shape {axes}", lambda: self.size(self.seen(axes))):
+                return self.whole(value, axes)
         array = sequence_array(name, value)
         own = array.shape == self.size(self.seen(axes))
         if not own:
@@ -162,15 +206,23 @@ def sequences(
     may be a large array of a single number.
     """
     require_net(net)
-    x = sequence_array("x", x)
+    # Of small jobs, to look at shapes takes longer than to compute.
+    key = None
+    if h0 is None and lengths is None and type(x) is np.ndarray and x.flags.aligned:
+        types = tuple([array.dtype for array in others])
+        key = x.shape, x.strides, x.dtype, types, is_block, results
+        kept: Sequences | None = net._jobs.get(key)
+        if kept is not None:
+            return kept.over(x)
+    x = given = sequence_array("x", x)
     start = None if h0 is None else float_array("h0", h0)
     arrays = [x, *others] if start is None else [x, start, *others]
     weight_type = [] if net.dtype is None else [net.dtype]
     dtype = np.result_type(*(array.dtype for array in arrays), *weight_type)
     absent = _absent_axes(net, x)
     # Whoever gives a state or a length for each sequence knows which axis is which.
-    if start is None and lengths is None and not is_block:
-        _warn_if_on_its_side(x)
+    if start is None and lengths is None and not is_block and _is_on_its_side(x):
+        key = None
     if "B" in absent:
         x = x[None]
     if "X" in absent:
@@ -187,6 +239,11 @@ def sequences(
     if start is not None:
         state[...] = result.full("h0", _with_seen_axes(result, start), "KBH")
     object.__setattr__(result, "h0", state)
+    numbers = result.x.size + state.size + math.prod(result.size("KBTH"))
+    if key is not None and numbers <= KEPT_NUMBERS:
+        if len(net._jobs) >= KEPT_JOBS:
+            net._jobs.clear()
+        net._jobs[key] = result.over(np.empty((0,) * given.ndim, dtype))
     return result
 
 
@@ -199,10 +256,13 @@ def _with_seen_axes(job: Sequences, h0: FloatArray) -> FloatArray:
     return h0
 
 
-def _warn_if_on_its_side(x: FloatArray) -> None:
-    """Warn where x has far more sequences than steps, as a table (T, columns) taken for (B, T)."""
+def _is_on_its_side(x: FloatArray) -> bool:
+    """Whether x has far more sequences than steps, as a table (T, columns) taken for (B, T).
+
+    It warns then.
+    """
     if x.ndim == 1 or not 0 < x.shape[1] < FEW_STEPS or x.shape[0] < MANY_SEQUENCES * x.shape[1]:
-        return
+        return False
     turned = "x.T" if x.ndim == 2 else "x.swapaxes(0, 1)"
     warnings.warn(
         f"x of shape {x.shape} is taken as {x.shape[0]} sequences of {x.shape[1]} steps, (B, T): "
@@ -211,6 +271,7 @@ def _warn_if_on_its_side(x: FloatArray) -> None:
         # The line that called the verb: past its wrapper, the verb, `sequences` and this.
         stacklevel=5,
     )
+    return True
 
 
 def _absent_axes(net: RNN, x: FloatArray) -> frozenset[str]:

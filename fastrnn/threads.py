@@ -157,7 +157,9 @@ def share(
     Ctrl-C is raised when no thread is at work any more.
     """
     if workers == 1 or blocks <= 1:
-        Job(call, held, np.zeros(COUNTERS, np.int64), blocks, 0).work()
+        turns = np.zeros(COUNTERS, np.int64)
+        while turns[TAKEN] < blocks:
+            call(turns)
         return
     crew = _crews.pop() if _crews else Crew()
     helpers = crew.hire(min(workers, blocks) - 1)

@@ -316,3 +316,22 @@ def test_a_crew_survives_ctrl_c():
     called = []
     threads.run(called.append, list(range(9)), 3)
     assert sorted(called) == list(range(9))
+
+
+@pytest.mark.parametrize("kind", ["neuron", "layer"])
+def test_small_jobs_have_one_thread(monkeypatch, kind):
+    monkeypatch.undo()
+    net = cases.NETS[kind]("tanh", np.float64)
+    counted = []
+    share = threads.share
+
+    def counting(call, blocks, workers, held=()):
+        counted.append(workers)
+        share(call, blocks, workers, held)
+
+    monkeypatch.setattr(lanes, "share", counting)
+    monkeypatch.setattr(threads, "share", counting)
+    fastrnn.forward(net, cases.inputs(net, 64, 10), workers=4)
+    assert counted == [1]
+    fastrnn.forward(net, cases.inputs(net, 64, 20_000), workers=4)
+    assert counted[-1] == 4

@@ -108,14 +108,23 @@ def add_totals(total, term):
 
 
 @kernel
-def mark_lost(sums, least, outside):
-    """Mark lanes (K, B) whose sums (N, K, B, SUM) are not finite, or of terms below ``least``."""
+def mark_lost(sums, least, dh, outside):
+    """Mark lanes (K, B) whose sums (N, K, B, SUM) are not finite, or of terms below ``least``.
+
+    And those whose dh (K, B, 1) is not finite. Whether any lane is marked.
+    """
+    some = False
+    for k in range(dh.shape[0]):
+        for i in range(dh.shape[1]):
+            outside[k, i] = outside[k, i] or not math.isfinite(dh[k, i, 0])
+            some = some or outside[k, i]
     for slot in range(sums.shape[0]):
         for k in range(sums.shape[1]):
             for i in range(sums.shape[2]):
                 size = sums[slot, k, i, 2]
                 if not (size >= least or size == 0.0) or size == math.inf:
-                    outside[k, i] = 1
+                    outside[k, i] = some = True
+    return some
 
 
 @kernel

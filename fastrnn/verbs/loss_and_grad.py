@@ -110,7 +110,7 @@ def loss_and_grad(
     choice("loss", loss, ("mse",))
     require_net(net)
     weights = net.weight_names
-    wanted = wanted_fields(weights if wrt is None else wrt, (*weights, "x", "h0"))
+    wanted = weights if wrt is None else wanted_fields(wrt, (*weights, "x", "h0"))
     per_sequence, scaled = flag("per_sequence", per_sequence), flag("scaled", scaled)
     if truncate is not None:
         truncate = positive("truncate", truncate)
@@ -138,7 +138,7 @@ def loss_and_grad(
     }
     if truncate is None or truncate >= job.x.shape[1]:
         options |= {"want_dx": "x" in wanted, "scaled": scaled}
-        found = gradients.find(job, target, np.zeros_like(job.h0), fused=True, **options)
+        found = gradients.find(job, target, job.zeros, fused=True, **options)
     else:
         found = truncated.in_windows(job, target, truncate, **options)
     return _seen(found, wanted, scaled)
@@ -155,7 +155,7 @@ def loss_and_grad_of_each(net: RNN, x: FloatArray, y: FloatArray) -> tuple[Any, 
     target = job.full("y", y, "KBTO")
     scale = 2.0 / (job.x.shape[1] * net.output_size)
     found = gradients.find(
-        job, target, np.zeros_like(job.h0), fused=True, want_dx=False, each=True, scaled=False,
+        job, target, job.zeros, fused=True, want_dx=False, each=True, scaled=False,
         workers=None, memory=None, scale=scale,
     )  # fmt: skip
     return _seen(found, job.weight_names, False)
@@ -166,7 +166,7 @@ def _seen(found: Found, wanted: tuple[str, ...], scaled: bool) -> tuple[Any, Gra
     job, axes = found.job, "KB" if found.each else "K"
     arrays, shares = found.scaled("h0" in wanted) if scaled else found.floats("h0" in wanted)
     value: Any = arrays["loss"]
-    if not scaled:
+    if not scaled and value.dtype != job.dtype:
         with np.errstate(over="ignore"):
             value = value.astype(job.dtype)
     return job.visible(value, axes), collect(job, arrays, wanted, found.each, shares)
