@@ -18,6 +18,8 @@ from fastrnn.kernels.tiles import load_row, load_row_double, place
 STEPS = 64
 # Numbers whose exponents are at most so large, and no less than minus that, are taken as they are.
 KEPT_32, KEPT_64 = 20.0, 200.0
+# Or no less than minus that, where an error joins what is carried at each step.
+BELOW_32, BELOW_64 = 100.0, 900.0
 # Exponents of what is carried and of what is upstream that differ by more are taken apart.
 REACH_32, REACH_64 = 40.0, 300.0
 # Exponents of the least normal numbers, nearly.
@@ -50,6 +52,13 @@ W1, W2, W3, PLAIN_W1, PLAIN_W2, PLAIN_W3, PLAIN_B3, CONSTANTS = 0, 2, 4, 6, 7, 8
 def kept(array):
     """See KEPT_32."""
     return KEPT_32 if array.itemsize == 4 else KEPT_64
+
+
+@bare_part
+def kept_below(array, fused):
+    """See BELOW_32."""
+    below = BELOW_32 if array.itemsize == 4 else BELOW_64
+    return below if fused else kept(array)
 
 
 @bare_part

@@ -77,6 +77,7 @@ from fastrnn.kernels.neuron_floats import (
     W3,
     failed,
     kept,
+    kept_below,
     prepare,
     retreat,
 )
@@ -247,7 +248,8 @@ def backward(
             )  # fmt: skip
         _clear_sums(carried, block)
         for v in range(0, width, 8):
-            _store_carried(carried, block, v, *settled(*_load_carried(carried, block, v), h0))
+            own = settled(*_load_carried(carried, block, v), fused, h0)
+            _store_carried(carried, block, v, *own)
         for t in range((longest - 1) // tile * tile, -1, -tile):
             tile_steps = min(tile, longest - t)
             xs = load_tile(
@@ -507,7 +509,9 @@ def _retreat(
                     _take_sums(carried, found, block, u, bad, base, fused, want_sums, want_w3)
                 else:
                     _take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
-                _take_carried(constants, remaining, row, dzs, carried, block, u, bad, base, hs)
+                _take_carried(
+                    constants, remaining, fused, row, dzs, carried, block, u, bad, base, hs
+                )
             if want_dx != NO_DX:
                 _store_dx(
                     constants, remaining, dzs, walked, bad, again, base, block, u, row, steps,
@@ -566,7 +570,7 @@ def _take_sum(carried, found, slot, block, v, bad, power):
 
 
 @bare_part
-def _take_carried(constants, remaining, row, dzs, carried, block, v, bad, base, hs):
+def _take_carried(constants, remaining, fused, row, dzs, carried, block, v, bad, base, hs):
     """The gradient of the state before a block, of the lanes that are good."""
     dh, power, rest = _load_carried(carried, block, v)
     w2, w2_power = load(constants, W2 * block + v), load(constants, (W2 + 1) * block + v)
@@ -575,11 +579,13 @@ def _take_carried(constants, remaining, row, dzs, carried, block, v, bad, base, 
     # Most numbers are as they are to be.
     near = load(constants, PLAIN_W2 * block + v) * dz
     size = abs(near)
-    ordinary = (size > 2.0 ** -kept(hs)) & (size < 2.0 ** kept(hs)) & (base == 0.0) & taken
+    ordinary = (size > 2.0 ** -kept_below(hs, fused)) & (size < 2.0 ** kept(hs))
+    ordinary = ordinary & (base == 0.0) & taken
     if not any_lane(~ordinary):
         _store_carried(carried, block, v, near, base, base)
         return
-    after = settled(w2 * dz, where(same, power, base), where(same, rest, 0.0) + w2_power, hs)
+    power_after, rest_after = where(same, power, base), where(same, rest, 0.0) + w2_power
+    after = settled(w2 * dz, power_after, rest_after, fused, hs)
     _store_carried(
         carried, block, v, where(taken, after[0], dh), where(taken, after[1], power),
         where(taken, after[2], rest),

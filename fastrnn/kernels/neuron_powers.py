@@ -27,6 +27,7 @@ from fastrnn.kernels.neuron_floats import (
     W2,
     W3,
     kept,
+    kept_below,
     least_exponent,
     low,
     reach,
@@ -306,7 +307,7 @@ def walk(
             dz_rest = dz_rest + shift
         dh = where(running, after, dh)
         power, rest = where(running, dz_power, power), where(running, dz_rest, rest)
-    dh, power, rest = settled(dh, power, rest, hs)
+    dh, power, rest = settled(dh, power, rest, fused, hs)
     store(carried, DH * block + v, where(bad, dh, load(carried, DH * block + v)))
     store(carried, POWER * block + v, where(bad, power, load(carried, POWER * block + v)))
     store(carried, REST * block + v, where(bad, rest, load(carried, REST * block + v)))
@@ -322,7 +323,7 @@ def walk(
 
 
 @bare_part
-def settled(dh, power, rest, array):
+def settled(dh, power, rest, fused, array):
     """The one form of what is carried: as it is where it is near 1, else a mantissa."""
     m, shift = normalise_vector(dh)
     rest = rest + shift
@@ -330,7 +331,7 @@ def settled(dh, power, rest, array):
     total = power + rest
     exact = abs(total) < 2.0**52
     power, rest = where(exact, total, power), where(exact, 0.0, rest)
-    near = abs(total) <= kept(array)
+    near = (total <= kept(array)) & (total >= -kept_below(array, fused))
     m = where(near, shifted(m, where(near, total, 0.0)), m)
     power, rest = where(near, 0.0, power), where(near, 0.0, rest)
     empty = dh == 0.0
