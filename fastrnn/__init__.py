@@ -32,6 +32,7 @@ _HOME = {
     "phase_diagram": "fastrnn.verbs.phase_diagram",
     "predict": "fastrnn.verbs.predict",
     "set_workers": "fastrnn.threads",
+    "warmup": "fastrnn.compilation",
 }
 
 _MODULES = ("plot", "reference", "testing")
@@ -63,6 +64,7 @@ __all__ = [
     "reference",
     "set_workers",
     "testing",
+    "warmup",
 ]
 
 
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from fastrnn import plot, reference, testing
     from fastrnn.batch.dataset import dataset
     from fastrnn.batch.sweep import Sweep
+    from fastrnn.compilation import warmup
     from fastrnn.diagnosis import Diagnosis
     from fastrnn.equilibria import FixedPoints
     from fastrnn.exponents import Lyapunov

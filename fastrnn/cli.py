@@ -104,6 +104,7 @@ def sweep(
     _require_defaults(("shard",), "is for a job (SERIES ending in .toml)")
 
     from fastrnn.checks import cast
+    from fastrnn.compilation import beside
     from fastrnn.rnn import RNN
     from fastrnn.sweep.job import parse_w2
     from fastrnn.sweep.report import (
@@ -117,6 +118,7 @@ def sweep(
     from fastrnn.sweep.run import sweep as run_sweep
     from fastrnn.threads import count_workers
 
+    beside("lyapunov", "forward", activation=options["activation"], dtype=options["dtype"])
     began = time.perf_counter()
     w2 = cast("w2", parse_w2(options["w2"]), np.dtype(options["dtype"]))
     found, prepared = prepared_series(series, options)
@@ -161,6 +163,55 @@ cli.add_command(diagnose)
 cli.add_command(phase)
 cli.add_command(verify)
 cli.add_command(export)
+
+
+@cli.command()
+@click.argument("verbs", nargs=-1)
+@click.option("--hidden", multiple=True, default=[1], show_default=True, help="Units; may repeat.")
+@click.option("--inputs", default=1, show_default=True, help="Inputs of layers.")
+@click.option("--batch", default=64, show_default=True, help="Sequences of a call to a layer.")
+@click.option(
+    "--activation", multiple=True, default=["tanh"], show_default=True, help="May repeat."
+)
+@click.option("--dtype", multiple=True, default=["float64"], show_default=True, help="May repeat.")
+@click.option("--workers", type=int, help="Processes, -1 for all cores; those usable by default.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def warmup(
+    verbs: tuple[str, ...],
+    hidden: tuple[int, ...],
+    inputs: int,
+    batch: int,
+    activation: tuple[str, ...],
+    dtype: tuple[str, ...],
+    workers: int | None,
+    quiet: bool,
+) -> None:
+    """Compile kernels ahead, for containers and clusters: those of VERBS, or all.
+
+    VERBS are functions of the library, as forward or loss_and_grad. --hidden 1 is the scalar
+    neuron, other numbers are layers. The kernels are kept in FASTRNN_CACHE_DIR, see fastrnn info.
+    """
+    from fastrnn import compilation, environment
+
+    tasks = compilation.tasks_of(
+        verbs or None, hidden=hidden, inputs=inputs, batch_size=batch, activation=activation,
+        dtype=dtype,
+    )  # fmt: skip
+    with progress_bar(len(tasks), "kernels", quiet) as advance:
+        done = 0
+
+        def progress(now: int, every: int) -> None:
+            nonlocal done
+            advance(now - done)
+            done = now
+            heed_stops()
+
+        compilation.warmup(
+            verbs or None, hidden=hidden, inputs=inputs, batch_size=batch, activation=activation,
+            dtype=dtype, workers=workers, progress=progress,
+        )  # fmt: skip
+    if not quiet:
+        click.echo(f"kernels of {len(tasks)} calls are in {environment.kernel_cache()}")
 
 
 @cli.command()

@@ -68,12 +68,14 @@ def diagnose(
     The inputs are those of fastrnn sweep: all values but the last.
     """
     from fastrnn.checks import cast
+    from fastrnn.compilation import beside
     from fastrnn.diagnosis import joined
     from fastrnn.rnn import RNN
     from fastrnn.sweep.job import parse_w2
     from fastrnn.sweep.run import CHUNK_STEPS
     from fastrnn.verbs.diagnose import diagnose as find
 
+    beside("lyapunov", activation=options["activation"], dtype=options["dtype"])
     values = cast("w2", parse_w2(w2), np.dtype(options["dtype"]))
     run = _Run.begin(
         "diagnose", series, out, options,

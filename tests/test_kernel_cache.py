@@ -268,7 +268,7 @@ def test_without_descriptors_of_folders_paths_are_used(cache, monkeypatch):
     monkeypatch.setattr(private, "BY_DESCRIPTOR", False)
     cache.mkdir()
     with private.opened(cache) as place:
-        place.tidy()
+        place.tidy(1 << 20)
         place.write("a.bin", b"one")
         place.write("a.bin", b"two")
         assert place.read("a.bin") == b"two"
@@ -333,3 +333,121 @@ def test_what_kernels_call_can_be_called_from_python_too():
     assert jit.is_inner(next(iter(inner_one.overloads.values())))
     assert inner_one(1) == 2
     assert not jit.is_inner(next(iter(inner_one.overloads.values())))
+
+
+SOME = """
+import fastrnn, logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+fastrnn.fixed_points(fastrnn.RNN(1.0, 2.0)), fastrnn.forward(fastrnn.RNN(1.0, 0.5), [1.0])
+print(1.0)
+print(0, None)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks of files")
+def test_processes_that_start_together_compile_once(package, cache):
+    processes = [start(package, SOME, FASTRNN_CACHE_DIR=str(cache)) for _ in range(3)]
+    logs = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    # Said by all that wait for it; one of them has compiled it, and others found it.
+    assert sum(log.count("compiling neuron.forward") for log in logs) == 1
+    assert not [path for path in cache.iterdir() if path.suffix != ".bin"]
+
+
+def test_kernels_depend_on_the_sources_they_are_made_of():
+    text = {path.stem: path.read_text() for path in jit.SOURCES.glob("*.py")}
+    stamps = {name: jit.source_stamp(name) for name in ("neuron", "layer", "sums")}
+
+    class Source:
+        def __init__(self, name):
+            self.name = name
+
+        def __truediv__(self, name):
+            return Source(name.removesuffix(".py"))
+
+        def is_file(self):
+            return self.name in text
+
+        def read_text(self, encoding):
+            return text[self.name]
+
+        def read_bytes(self):
+            return text[self.name].encode()
+
+    def changed(*modules):
+        edited = {name: text[name] + ("#" if name in modules else "") for name in text}
+        before = dict(text)
+        text.update(edited)
+        jit.source_stamp.cache_clear()
+        found = {name for name, stamp in stamps.items() if jit.source_stamp(name) != stamp}
+        text.update(before)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jit, "SOURCES", Source("kernels"))
+        try:
+            assert changed() == set()
+            assert changed("layer") == {"layer"}
+            assert changed("activations") == {"neuron", "layer"}
+            assert changed("jit") == changed("inner") == changed("simd") | {"sums"} == set(stamps)
+        finally:
+            jit.source_stamp.cache_clear()
+
+
+def test_the_cache_is_bounded(cache):
+    cache.mkdir(mode=0o700)
+    with private.opened(cache) as place:
+        for number in range(5):
+            place.write(f"{number}.bin", bytes(100))
+            os.utime(cache / f"{number}.bin", (number * private.DAY,) * 2)
+        place.use("0.bin")
+        place.tidy(250)
+        assert sorted(place.names()) == ["0.bin", "4.bin"]
+
+
+def test_warmup_compiles_in_other_processes(monkeypatch, cache):
+    monkeypatch.setenv("FASTRNN_CACHE_DIR", str(cache))
+    jit.cache_folder.cache_clear()
+    try:
+        told = []
+        verbs = ["forward", "fixed_points"]
+        fastrnn.warmup(verbs, hidden=[1, 3], progress=lambda *done: told.append(done))
+        assert told == [(1, 3), (2, 3), (3, 3)]
+        names = " ".join(os.listdir(cache))
+        assert "kernels.neuron.forward-" in names
+        assert "kernels.layer.forward-" in names
+        fastrnn.warmup(verbs, hidden=[1, 3], progress=lambda *done: told.append(done))
+        assert len(told) == 3
+    finally:
+        jit.cache_folder.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"verbs": "forwards"}, "verbs must be one of .*did you mean 'forward'"),
+        ({"hidden": 0}, "hidden must be"),
+        ({"dtype": "float16"}, "dtype must be"),
+        ({"activation": ["tanh", "tan"]}, "activation must be"),
+        ({"batch_size": -1}, "batch_size must be"),
+    ],
+)
+def test_warmup_knows_its_arguments(options, text):
+    with pytest.raises(ValueError, match=text):
+        fastrnn.warmup(**options)
+
+
+def test_warmup_as_a_command(monkeypatch, cache):
+    environment = {**os.environ, "FASTRNN_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-m", "fastrnn", "warmup"]
+    ran = subprocess.run(
+        [*command, "fixed_points"], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == f"kernels of 1 calls are in {cache}\n"
+    ran = subprocess.run(
+        [*command, "backwards"], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("fastrnn: verbs must be")
+    assert ran.stderr.count("\n") == 1

@@ -17,11 +17,12 @@ import logging
 import os
 import pickle
 import platform
+import re
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ from numba.core import config, sigutils
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
@@ -49,6 +51,14 @@ CODE_OPTIONS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGI
 
 # Between two looks whether a compilation is still waited for.
 GIVEN_UP_SECONDS = 0.05
+
+SOURCES = Path(__file__).parent
+# Every module of kernels that is named in another's source.
+IMPORTED = re.compile(r"\bfastrnn\.kernels(?:\.| import )(\w+)")
+
+# Bytes of the cache beyond which kernels go that were not used for longest; all of them take some
+# 5 MB for an activation and a type.
+MOST_BYTES = 1 << 28
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
@@ -136,7 +146,9 @@ def _compiled(function: Callable[..., Any], nogil: bool = True, **options: Any) 
                 if is_inner(dispatcher.overloads.get(arguments)):
                     del dispatcher.overloads[arguments]
             dispatcher._compiler.pipeline_class = InnerCompiler if inner else KernelCompiler
-            with nullcontext() if inner else _without_garbage():
+            if inner or not isinstance(dispatcher._cache, KernelCache):
+                return compile_(signature)
+            with _without_garbage(), dispatcher._cache.one_at_a_time(signature, dispatcher):
                 return compile_(signature)
 
     def add(found: CompileResult) -> None:
@@ -256,7 +268,9 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._name = f"{function.__module__}.{function.__qualname__}".removeprefix("fastrnn.")
-        self._enabled = True
+        package, _, self._module = function.__module__.rpartition(".")
+        # What others compile with these decorators is not known by the sources here.
+        self._enabled = package == "fastrnn.kernels"
 
     @property
     def cache_path(self) -> str | None:
@@ -295,6 +309,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
         if hashlib.sha256(payload).digest() != digest:
             logger.debug("cached kernel %s is damaged: compiling", name)
             return None
+        _in_cache(lambda place: place.use(name))
         try:
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:
@@ -311,9 +326,24 @@ class KernelCache(_Cache):  # type: ignore[misc]
         name, content = self._file(sig, data.codegen), hashlib.sha256(payload).digest() + payload
         _in_cache(lambda place: place.write(name, content))
 
+    @contextmanager
+    def one_at_a_time(self, sig: Any, dispatcher: Any) -> Iterator[None]:
+        """Let one process compile what is missing; others wait, and then find it in the cache."""
+        if not self._enabled:
+            yield
+            return
+        name = self._file(sig, dispatcher.targetctx.codegen())
+        with ExitStack() as held:
+            if (folder := cache_folder()) is not None:
+                with suppress(OSError, private.NotPrivate):
+                    place = held.enter_context(private.opened(folder))
+                    if not place.has(name):
+                        held.enter_context(place.locked(name))
+            yield
+
     def _file(self, sig: Any, codegen: Any) -> str:
         options = [getattr(config, option) for option in CODE_OPTIONS]
-        key = repr((source_stamp(), options, sig, codegen.magic_tuple()))
+        key = repr((source_stamp(self._module), options, sig, codegen.magic_tuple()))
         return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
 
@@ -334,12 +364,35 @@ def _in_cache(action: Callable[[private.Folder], Result]) -> Result | None:
     return None
 
 
+def note(what: str) -> None:
+    """Keep a note beside the kernels of these sources and this processor."""
+    _in_cache(lambda place: place.write(_note_file(what), b""))
+
+
+def is_noted(what: str) -> bool:
+    """Whether there is such a note."""
+    return bool(_in_cache(lambda place: place.has(_note_file(what))))
+
+
+def _note_file(what: str) -> str:
+    options = [getattr(config, option) for option in CODE_OPTIONS]
+    stamps = [source_stamp(path.stem) for path in sorted(SOURCES.glob("*.py"))]
+    key = repr((stamps, options, cpu_target.target_context.codegen().magic_tuple(), what))
+    return f"note-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
+
+
 @functools.cache
-def source_stamp() -> str:
-    """Hash of every compiled source of the package and of the versions that compile it."""
+def source_stamp(module: str) -> str:
+    """Hash of the sources that a module's kernels are made of, and of what compiles them."""
+    names, found = ["__init__", "jit", module], set[str]()
+    while names:
+        name = names.pop()
+        if name not in found and (SOURCES / f"{name}.py").is_file():
+            found.add(name)
+            names += IMPORTED.findall((SOURCES / f"{name}.py").read_text("utf-8"))
     stamp = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        stamp.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    for name in sorted(found):
+        stamp.update(name.encode() + b"\0" + (SOURCES / f"{name}.py").read_bytes() + b"\0")
     versions = (numba.__version__, llvmlite.__version__, np.__version__, sys.version)
     stamp.update(repr((versions, platform.machine())).encode())
     return stamp.hexdigest()
@@ -359,7 +412,7 @@ def cache_folder() -> Path | None:
             missing.mkdir(mode=0o700, exist_ok=True)
         private.check(folder)
         with private.opened(folder) as place:
-            place.tidy()
+            place.tidy(MOST_BYTES)
     except private.NotPrivate as error:
         warnings.warn(
             f"fastrnn ignores the kernel cache {folder}: {error} "

@@ -131,7 +131,7 @@ def find_starts(
         ragged = t + tile > least
         if ragged:
             remaining_steps(ends, width, t, tile, remaining)
-        _advance(f, weights, xs, remaining, ragged, tile, width, h, False, xs, False)
+        _advance_vectors(f, weights, xs, remaining, ragged, tile, 0, width, h, False, xs)
         copy(h, 0, starts, (t // tile + 1) * block, width)
 
 
@@ -175,13 +175,18 @@ def _advance(f, weights, xs, remaining, ragged, steps, width, h, keep, out, past
     Rows are read and written where the caller has them, while numbers are crunched: by way of
     tiles, side-by-side lanes took twice as long. States of whole groups stay in registers.
     """
-    n = lanes_of(h)
-    group = GROUP * n
+    group = GROUP * lanes_of(h)
     grouped = width // group * group
     for v in range(0, grouped, group):
         _advance_group(f, weights, xs, remaining, ragged, steps, v, h, keep, out, past)
+    _advance_vectors(f, weights, xs, remaining, ragged, steps, grouped, width, h, keep, out)
+
+
+@kernel
+def _advance_vectors(f, weights, xs, remaining, ragged, steps, first, width, h, keep, out):
+    """The same of vectors that are too few for a group."""
     for s in range(steps):
-        for v in range(grouped, width, n):
+        for v in range(first, width, lanes_of(h)):
             before = load(h, v)
             after = activate(f, pre_activation(weights, v, load_row(xs, place(xs, v), s), before))
             state = after

@@ -41,13 +41,11 @@ from fastrnn.kernels.memory import (
     lanes_of,
     load,
     load_double,
-    load_group,
-    load_like,
     numbers_at,
     put,
     store,
 )
-from fastrnn.kernels.neuron import find_starts, group_pre_activation, pre_activation
+from fastrnn.kernels.neuron import find_starts, pre_activation
 from fastrnn.kernels.neuron_floats import (
     BAD,
     BASE,
@@ -105,7 +103,6 @@ from fastrnn.kernels.scaled_sums import (
 from fastrnn.kernels.simd import any_lane, copysign, like, minimum, where
 from fastrnn.kernels.tiles import (
     find_layouts,
-    load_group_row,
     load_row,
     load_tile,
     place,
@@ -123,8 +120,6 @@ SUMS = ("w1", "w2", "b", "w3", "b3", "loss")
 SEGMENT = 2112
 # Blocks of a lane that failed are walked so many times before floats are tried again.
 PATIENCE = 8.0
-# Vectors whose states stay in registers in a block of steps.
-GROUP = 4
 # What becomes of the gradient of x.
 NO_DX, PLAIN_DX, SCALED_DX = 0, 1, 2
 
@@ -366,15 +361,11 @@ def _replay(f, weights, xs, remaining, ragged, steps, width, hs, slopes):
     A block begins with the state that the one before ended with.
     """
     block = weights.size // 3
-    group = GROUP * lanes_of(hs)
-    grouped = width // group * group
     for row in range(0, steps, STEPS):
         first = row // STEPS * STATE_ROWS * block
         count = min(STEPS, steps - row)
-        for v in range(0, grouped, group):
-            _replay_group(f, weights, xs, remaining, ragged, row, count, v, first, hs, slopes)
         for s in range(count):
-            for v in range(grouped, width, lanes_of(hs)):
+            for v in range(0, width, lanes_of(hs)):
                 at = first + s * block + v
                 h = load(hs, at)
                 z = pre_activation(weights, v, load_row(xs, place(xs, v), row + s), h)
@@ -386,21 +377,6 @@ def _replay(f, weights, xs, remaining, ragged, steps, width, hs, slopes):
                 store(slopes, (row + s) * block + v, slope)
         if row + count < steps:
             copy(hs, first + count * block, hs, first + STATE_ROWS * block, width)
-
-
-@bare_part
-def _replay_group(f, weights, xs, remaining, ragged, row, steps, v, first, hs, slopes):
-    block = weights.size // 3
-    h = load_group(hs, first + v, GROUP)
-    for s in range(steps):
-        x = load_group_row(h, xs, v, row + s)
-        after, slope = with_slope(f, group_pre_activation(weights, v, x, h))
-        if ragged:
-            running = load_like(h, remaining, v) > float(row + s)
-            after, slope = where(running, after, h), where(running, slope, 0.0)
-        h = after
-        store(hs, first + (s + 1) * block + v, h)
-        store(slopes, (row + s) * block + v, slope)
 
 
 @bare

@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 BY_DESCRIPTOR = {os.open, os.unlink, os.rename} <= os.supports_dir_fd
 HAS_OWNERS = hasattr(os, "getuid")
@@ -25,7 +27,8 @@ FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 # A pipe in the place of a file would keep its reader waiting.
 FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # Half-written files of processes that were killed, and the seconds after which they are removed.
-HALF_WRITTEN, HALF_WRITTEN_SECONDS = ".half-written", 86400
+DAY = 86400
+HALF_WRITTEN, HALF_WRITTEN_SECONDS = ".half-written", DAY
 
 
 class NotPrivate(Exception):
@@ -94,6 +97,13 @@ class Folder:
                 raise OSError(f"{self.path / name} is no regular file")
             return file.read()
 
+    def use(self, name: str) -> None:
+        """Mark a file as used today."""
+        with suppress(OSError, NotImplementedError):
+            here: dict[str, Any] = {"dir_fd": self.descriptor, "follow_symlinks": False}
+            if time.time() - os.stat(self._at(name), **here).st_mtime > DAY:
+                os.utime(self._at(name), **here)
+
     def write(self, name: str, content: bytes) -> None:
         """Put a file in place, whole or not at all."""
         part, here = _half_written(name), self.descriptor
@@ -105,6 +115,31 @@ class Folder:
                 self.remove(part)
             raise
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        try:
+            os.stat(self._at(name), dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold a file's name against other processes; where systems have no such locks, nothing."""
+        lock, flags = f"{name}.lock{HALF_WRITTEN}", os.O_RDWR | os.O_CREAT | FILE
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl
+
+        with open(os.open(self._at(lock), flags, 0o600, dir_fd=self.descriptor), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self.remove(lock)
+
     def remove(self, name: str) -> None:
         """Remove a file."""
         os.unlink(self._at(name), dir_fd=self.descriptor)
@@ -113,17 +148,30 @@ class Folder:
         """Names of all files."""
         return os.listdir(self.path if self.descriptor is None else self.descriptor)
 
-    def tidy(self) -> None:
-        """Remove what killed processes left half-written; OSError where nothing can be written."""
+    def tidy(self, most: int) -> None:
+        """Remove what killed processes left half-written, and old files beyond so many bytes.
+
+        Old ones are those that `use` has not marked for longest. OSError where nothing can be
+        written.
+        """
         probe = _half_written("probe")
         self._create(probe, b"")
         self.remove(probe)
+        files = []
         for name in self.names():
-            if name.endswith(HALF_WRITTEN):
-                with suppress(OSError):
-                    age = time.time() - os.stat(self._at(name), dir_fd=self.descriptor).st_mtime
-                    if age > HALF_WRITTEN_SECONDS:
-                        self.remove(name)
+            with suppress(OSError):
+                status = os.stat(self._at(name), dir_fd=self.descriptor, follow_symlinks=False)
+                if not name.endswith(HALF_WRITTEN):
+                    files.append((status.st_mtime, status.st_size, name))
+                elif time.time() - status.st_mtime > HALF_WRITTEN_SECONDS:
+                    self.remove(name)
+        total = sum(size for _, size, _ in files)
+        for _, size, name in sorted(files):
+            if total <= most:
+                break
+            with suppress(OSError):
+                self.remove(name)
+            total -= size
 
     def _create(self, name: str, content: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | FILE
