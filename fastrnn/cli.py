@@ -118,7 +118,10 @@ def sweep(
     from fastrnn.sweep.run import sweep as run_sweep
     from fastrnn.threads import count_workers
 
-    beside("lyapunov", "forward", activation=options["activation"], dtype=options["dtype"])
+    beside(
+        "lyapunov", "forward", activation=options["activation"], dtype=options["dtype"],
+        workers=workers,
+    )  # fmt: skip
     began = time.perf_counter()
     w2 = cast("w2", parse_w2(options["w2"]), np.dtype(options["dtype"]))
     found, prepared = prepared_series(series, options)
@@ -206,10 +209,13 @@ def warmup(
             done = now
             heed_stops()
 
-        compilation.warmup(
-            verbs or None, hidden=hidden, inputs=inputs, batch_size=batch, activation=activation,
-            dtype=dtype, workers=workers, progress=progress,
-        )  # fmt: skip
+        try:
+            compilation.warmup(
+                verbs or None, hidden=hidden, inputs=inputs, batch_size=batch,
+                activation=activation, dtype=dtype, workers=workers, progress=progress,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise click.ClickException(str(error)) from None
     if not quiet:
         click.echo(f"kernels of {len(tasks)} calls are in {environment.kernel_cache()}")
 

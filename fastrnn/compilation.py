@@ -11,10 +11,10 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -36,8 +36,9 @@ VERBS = (
 OF_NEURONS = ("phase_diagram", "fixed_points")
 DTYPES = ("float64", "float32")
 STEPS = 20
-# A child: it reads tasks and answers each. It finds the package where its parent did.
-CHILD = "import sys; sys.path.insert(0, {root!r}); from fastrnn.compilation import serve; serve()"
+# A child: it reads tasks and answers each. It finds modules where its parent does, and not in the
+# current folder.
+CHILD = "import sys; sys.path[:] = {path!r}; from fastrnn.compilation import serve; serve()"
 
 Names = Iterable[str] | str
 
@@ -86,7 +87,7 @@ def warmup(
     workers : int, optional
         Processes; by default as many as there are cores.
     progress : callable, optional
-        Called as ``progress(done, all)`` when a task is done.
+        Called as ``progress(done, all)`` when a task is done, by one thread at a time.
 
     Raises
     ------
@@ -95,8 +96,8 @@ def warmup(
     RuntimeError
         If there is no folder for the cache, or a process failed.
 
-    See Also
-    --------
+    Notes
+    -----
     The cache is in ``$FASTRNN_CACHE_DIR``, and can be copied between machines with the same kind of
     processor and the same versions of Python, NumPy, Numba and fastrnn.
 
@@ -113,7 +114,9 @@ def warmup(
     if cache_folder() is None:
         raise RuntimeError("there is no folder for compiled kernels: set FASTRNN_CACHE_DIR")
     missing = [task for task in tasks if not is_noted(json.dumps(task))]
-    done = itertools.count(len(tasks) - len(missing) + 1)
+    done, telling, stopped = len(tasks) - len(missing), threading.Lock(), threading.Event()
+    if progress is not None and done:
+        progress(done, len(tasks))
     waiting: SimpleQueue[Task | None] = SimpleQueue()
     for task in missing:
         waiting.put(task)
@@ -122,21 +125,26 @@ def warmup(
         waiting.put(None)
 
     def work(child: subprocess.Popen[str]) -> None:
-        with child:
-            while (task := waiting.get()) is not None:
-                if (answer := _ask(child, task)) != "done":
-                    raise RuntimeError(f"{task.verb} could not be compiled: {answer}")
+        nonlocal done
+        while (task := waiting.get()) is not None and not stopped.is_set():
+            if (answer := _ask(child, task)) != "done":
+                raise RuntimeError(f"{task.verb} could not be compiled: {answer}")
+            with telling:
+                done += 1
                 if progress is not None:
-                    progress(next(done), len(tasks))
-            _close(child)
+                    progress(done, len(tasks))
 
-    started = [_child(subprocess.PIPE) for _ in range(children)]
-    try:
-        with ThreadPoolExecutor(max(1, children)) as pool:
-            list(pool.map(work, started))
-    finally:
-        for child in started:
-            _stop(child)
+    started: list[subprocess.Popen[str]] = []
+    with ThreadPoolExecutor(max(1, children)) as pool:
+        try:
+            started += [_child(subprocess.PIPE) for _ in range(children)]
+            ended, _ = wait([pool.submit(work, child) for child in started], None, FIRST_EXCEPTION)
+            for future in ended:
+                future.result()
+        finally:
+            stopped.set()
+            for child in started:
+                _stop(child)
 
 
 def tasks_of(
@@ -164,13 +172,13 @@ def tasks_of(
     ]
 
 
-def beside(*verbs: str, activation: str, dtype: str) -> None:
+def beside(*verbs: str, activation: str, dtype: str, workers: int | None) -> None:
     """Let a child compile the kernels of a neuron's verbs, if some core is free for it.
 
-    It is stopped when this process ends.
+    It ends with its tasks, or with this process.
     """
     tasks = [Task(verb, activation=activation, dtype=dtype) for verb in verbs]
-    if available_cores() == 1 or cache_folder() is None:
+    if available_cores() == 1 or workers == 1 or cache_folder() is None:
         return
     if not (missing := [task for task in tasks if not is_noted(json.dumps(task))]):
         return
@@ -237,8 +245,7 @@ def _several(name: str, value: Names, options: Iterable[str]) -> tuple[str, ...]
 
 
 def _child(answers: int) -> subprocess.Popen[str]:
-    root = str(Path(fastrnn.__file__).parents[1])
-    command = [sys.executable, "-c", CHILD.format(root=root)]
+    command = [sys.executable, "-c", CHILD.format(path=sys.path)]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=answers, stderr=subprocess.DEVNULL, text=True
     )
@@ -246,7 +253,8 @@ def _child(answers: int) -> subprocess.Popen[str]:
 
 def _stop(child: subprocess.Popen[str]) -> None:
     child.kill()
-    child.wait()
+    with suppress(OSError), child:  # closes its pipes, and waits
+        pass
 
 
 def _ask(child: subprocess.Popen[str], task: Task) -> str:
@@ -259,8 +267,3 @@ def _ask(child: subprocess.Popen[str], task: Task) -> str:
         return child.stdout.readline().strip() or "its process ended"
     except OSError as error:
         return str(error)
-
-
-def _close(child: subprocess.Popen[str]) -> None:
-    assert child.stdin is not None, "a pipe"
-    child.stdin.close()

@@ -69,7 +69,7 @@ def forward(
 
     All states go into ``states`` (K, B, T, H) if given.
     """
-    reach, last = Reach(job), job.h0
+    reach, last = Reach(job), job.h0.copy()
     for start, piece in _pieces(job):
         piece = replace(piece, h0=last)
         into = None if states is None else states[:, :, start : start + piece.x.shape[1]]

@@ -73,13 +73,15 @@ class Sequences:
         object.__setattr__(self, "_sizes", sizes)
         object.__setattr__(self, "_known", {})
 
-    def over(self, x: FloatArray) -> Sequences:
+    def over(self, net: RNN | None, x: FloatArray) -> Sequences:
         """The same job over other inputs of the same shape, strides and type, as a caller has them.
 
-        All but x is shared with this one, and must not be written to.
+        All but x is shared with this one, and must not be written to. A job that is kept with its
+        net does not refer to it: only a search for garbage would find the two.
         """
         job = object.__new__(Sequences)
-        job.__dict__.update(self.__dict__, x=self.whole(x, "BTX").astype(self.h0.dtype, copy=False))
+        own = self.whole(x, "BTX").astype(self.h0.dtype, copy=False)
+        job.__dict__.update(self.__dict__, net=net, x=own)
         return job
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
@@ -213,7 +215,7 @@ def sequences(
         key = x.shape, x.strides, x.dtype, types, is_block, results
         kept: Sequences | None = net._jobs.get(key)
         if kept is not None:
-            return kept.over(x)
+            return kept.over(net, x)
     x = given = sequence_array("x", x)
     start = None if h0 is None else float_array("h0", h0)
     arrays = [x, *others] if start is None else [x, start, *others]
@@ -243,7 +245,7 @@ def sequences(
     if key is not None and numbers <= KEPT_NUMBERS:
         if len(net._jobs) >= KEPT_JOBS:
             net._jobs.clear()
-        net._jobs[key] = result.over(np.empty((0,) * given.ndim, dtype))
+        net._jobs[key] = result.over(None, np.empty((0,) * given.ndim, dtype))
     return result
 
 

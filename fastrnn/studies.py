@@ -75,7 +75,8 @@ def diagnose(
     from fastrnn.sweep.run import CHUNK_STEPS
     from fastrnn.verbs.diagnose import diagnose as find
 
-    beside("lyapunov", activation=options["activation"], dtype=options["dtype"])
+    activation, dtype = options["activation"], options["dtype"]
+    beside("lyapunov", activation=activation, dtype=dtype, workers=workers)
     values = cast("w2", parse_w2(w2), np.dtype(options["dtype"]))
     run = _Run.begin(
         "diagnose", series, out, options,

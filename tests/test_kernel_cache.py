@@ -1,18 +1,22 @@
 """The cache of compiled kernels: fresh, private, and never in the way."""
 
+import gc
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 
 import fastrnn
 from fastrnn import terminal
-from fastrnn.kernels import jit, private
+from fastrnn.kernels import jit, layer, private
 
 owners = pytest.mark.skipif(not private.HAS_OWNERS, reason="no owners of files here")
 
@@ -268,7 +272,7 @@ def test_without_descriptors_of_folders_paths_are_used(cache, monkeypatch):
     monkeypatch.setattr(private, "BY_DESCRIPTOR", False)
     cache.mkdir()
     with private.opened(cache) as place:
-        place.tidy(1 << 20)
+        place.tidy(jit.OWN_FILES, 1 << 20)
         place.write("a.bin", b"one")
         place.write("a.bin", b"two")
         assert place.read("a.bin") == b"two"
@@ -396,13 +400,49 @@ def test_kernels_depend_on_the_sources_they_are_made_of():
 
 def test_the_cache_is_bounded(cache):
     cache.mkdir(mode=0o700)
+    names = [f"kernels.sums._add_rows-{number:032x}.bin" for number in range(5)]
+    # Files of others, in the folder or in a copy of its names, stay.
+    others = ["thesis.tar", "kernels.txt", "note-1.bin"]
     with private.opened(cache) as place:
-        for number in range(5):
-            place.write(f"{number}.bin", bytes(100))
-            os.utime(cache / f"{number}.bin", (number * private.DAY,) * 2)
-        place.use("0.bin")
-        place.tidy(250)
-        assert sorted(place.names()) == ["0.bin", "4.bin"]
+        for number, name in enumerate(names):
+            place.write(name, bytes(100))
+            os.utime(cache / name, (number * private.DAY,) * 2)
+        for name in others:
+            place.write(name, bytes(1000))
+            os.utime(cache / name, (0, 0))
+        place.write(f"note-{0:032x}.bin", b"")
+        place.use(names[0])
+        place.tidy(jit.OWN_FILES, 500)
+        assert len(place.names()) == 9
+        place.tidy(jit.OWN_FILES, 250)
+        assert sorted(place.names()) == sorted([names[0], names[4], *others])
+
+
+def test_fields_of_named_tuples_are_part_of_a_kernels_key():
+    sums = layer.Sums(*(np.zeros(1) for _ in layer.Sums._fields))
+    assert jit._modules_of((numba.typeof(sums),)) == {"layer"}
+    assert jit._modules_of((numba.typeof((1, (sums, 2.0))),)) == {"layer"}
+
+
+def test_a_lock_that_is_never_let_go_costs_a_compilation(monkeypatch, cache):
+    monkeypatch.setattr(private, "LOCK_SECONDS", 0.2)
+    cache.mkdir(mode=0o700)
+    with private.opened(cache) as place, place.locked("a.bin"), place.locked("a.bin"):
+        assert len(place.names()) == 1
+
+
+def test_nets_are_freed_without_a_search_for_garbage():
+    net = fastrnn.RNN(np.ones((3, 2)), np.eye(3))
+    fastrnn.forward(net, np.ones((2, 4, 2)))
+    fastrnn.loss_and_grad(net, np.ones((2, 4, 2)), np.ones((2, 4, 3)))
+    assert net._jobs
+    gone = weakref.ref(net)
+    gc.disable()
+    try:
+        del net
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_warmup_compiles_in_other_processes(monkeypatch, cache):
@@ -417,7 +457,7 @@ def test_warmup_compiles_in_other_processes(monkeypatch, cache):
         assert "kernels.neuron.forward-" in names
         assert "kernels.layer.forward-" in names
         fastrnn.warmup(verbs, hidden=[1, 3], progress=lambda *done: told.append(done))
-        assert len(told) == 3
+        assert told[3:] == [(3, 3)]
     finally:
         jit.cache_folder.cache_clear()
 

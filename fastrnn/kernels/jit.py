@@ -2,8 +2,8 @@
 
 Numba's own file cache asks only whether the caller's own file changed: after an edit or an
 upgrade of a helper in another file the caller would run stale machine code, and a dashboard
-would time another commit's kernels. Here a compiled function is filed under a stamp of *all*
-compiled sources and of the versions that compiled them.
+would time another commit's kernels. Here a compiled function is filed under a stamp of the sources
+it is made of and of the versions that compiled them.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
+import fastrnn
 from fastrnn.kernels import private
 from fastrnn.kernels.inner import InnerCompiler, InnerLibrary, KernelCompiler
 
@@ -54,8 +55,9 @@ GIVEN_UP_SECONDS = 0.05
 
 SOURCES = Path(__file__).parent
 # Every module of kernels that is named in another's source.
-IMPORTED = re.compile(r"\bfastrnn\.kernels(?:\.| import )(\w+)")
+IMPORTED = re.compile(r"\bfastrnn\.kernels(?:\.(\w+)| import (?:\(([\w,\s]*)\)|([\w, ]*)))")
 
+OWN_FILES = re.compile(r"(kernels\.[\w.]+|note)-[0-9a-f]{32}\.bin")
 # Bytes of the cache beyond which kernels go that were not used for longest; all of them take some
 # 5 MB for an activation and a type.
 MOST_BYTES = 1 << 28
@@ -291,7 +293,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
         def remove(place: private.Folder) -> None:
             for name in place.names():
-                if name.startswith(f"{self._name}-"):
+                if name.startswith((f"{self._name}-", "note-")):
                     place.remove(name)
 
         _in_cache(remove)
@@ -343,7 +345,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     def _file(self, sig: Any, codegen: Any) -> str:
         options = [getattr(config, option) for option in CODE_OPTIONS]
-        key = repr((source_stamp(self._module), options, sig, codegen.magic_tuple()))
+        stamp = source_stamp(self._module, *sorted(_modules_of(sig)))
+        key = repr((stamp, options, sig, codegen.magic_tuple()))
         return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
 
@@ -364,6 +367,17 @@ def _in_cache(action: Callable[[private.Folder], Result]) -> Result | None:
     return None
 
 
+def _modules_of(sig: Any) -> set[str]:
+    """Modules of the named tuples in a signature, whose types do not tell the names of fields."""
+    kinds = sig if isinstance(sig, tuple) else (*getattr(sig, "args", ()),)
+    found = set()
+    for kind in kinds:
+        if (named := getattr(kind, "instance_class", None)) is not None:
+            found.add(named.__module__.rpartition(".")[2])
+        found |= _modules_of(tuple(getattr(kind, "types", ())))
+    return found
+
+
 def note(what: str) -> None:
     """Keep a note beside the kernels of these sources and this processor."""
     _in_cache(lambda place: place.write(_note_file(what), b""))
@@ -377,19 +391,21 @@ def is_noted(what: str) -> bool:
 def _note_file(what: str) -> str:
     options = [getattr(config, option) for option in CODE_OPTIONS]
     stamps = [source_stamp(path.stem) for path in sorted(SOURCES.glob("*.py"))]
-    key = repr((stamps, options, cpu_target.target_context.codegen().magic_tuple(), what))
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    key = repr((fastrnn.__version__, stamps, options, processor, what))
     return f"note-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
 
 @functools.cache
-def source_stamp(module: str) -> str:
-    """Hash of the sources that a module's kernels are made of, and of what compiles them."""
-    names, found = ["__init__", "jit", module], set[str]()
+def source_stamp(*modules: str) -> str:
+    """Hash of the sources that kernels of some modules are made of, and of what compiles them."""
+    names, found = ["__init__", "jit", *modules], set[str]()
     while names:
         name = names.pop()
         if name not in found and (SOURCES / f"{name}.py").is_file():
             found.add(name)
-            names += IMPORTED.findall((SOURCES / f"{name}.py").read_text("utf-8"))
+            for named in IMPORTED.findall((SOURCES / f"{name}.py").read_text("utf-8")):
+                names += " ".join(named).replace(",", " ").split()
     stamp = hashlib.sha256()
     for name in sorted(found):
         stamp.update(name.encode() + b"\0" + (SOURCES / f"{name}.py").read_bytes() + b"\0")
@@ -412,7 +428,7 @@ def cache_folder() -> Path | None:
             missing.mkdir(mode=0o700, exist_ok=True)
         private.check(folder)
         with private.opened(folder) as place:
-            place.tidy(MOST_BYTES)
+            place.tidy(OWN_FILES, MOST_BYTES)
     except private.NotPrivate as error:
         warnings.warn(
             f"fastrnn ignores the kernel cache {folder}: {error} "

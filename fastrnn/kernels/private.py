@@ -8,6 +8,7 @@ there; Windows has no such descriptors, and homes that others cannot write to.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 import sys
@@ -28,6 +29,8 @@ FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # Half-written files of processes that were killed, and the seconds after which they are removed.
 DAY = 86400
+# Seconds in which a file's name is waited for, a few times what a kernel takes; and between looks.
+LOCK_SECONDS, LOCK_NAP = 120.0, 0.05
 HALF_WRITTEN, HALF_WRITTEN_SECONDS = ".half-written", DAY
 
 
@@ -125,7 +128,10 @@ class Folder:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold a file's name against other processes; where systems have no such locks, nothing."""
+        """Hold a file's name against other processes; where systems have no such locks, nothing.
+
+        Nor after LOCK_SECONDS: who holds it may have been stopped.
+        """
         lock, flags = f"{name}.lock{HALF_WRITTEN}", os.O_RDWR | os.O_CREAT | FILE
         if sys.platform == "win32":
             yield
@@ -133,7 +139,12 @@ class Folder:
         import fcntl
 
         with open(os.open(self._at(lock), flags, 0o600, dir_fd=self.descriptor), "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            until = time.monotonic() + LOCK_SECONDS
+            while time.monotonic() < until:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(LOCK_NAP)
             try:
                 yield
             finally:
@@ -148,11 +159,11 @@ class Folder:
         """Names of all files."""
         return os.listdir(self.path if self.descriptor is None else self.descriptor)
 
-    def tidy(self, most: int) -> None:
-        """Remove what killed processes left half-written, and old files beyond so many bytes.
+    def tidy(self, own: re.Pattern[str], most: int) -> None:
+        """Remove what killed processes left half-written, and ``own`` files beyond so many bytes.
 
-        Old ones are those that `use` has not marked for longest. OSError where nothing can be
-        written.
+        First those that `use` has not marked for longest; those without content go where one with
+        content does, for they may be about it. OSError where nothing can be written.
         """
         probe = _half_written("probe")
         self._create(probe, b"")
@@ -161,13 +172,16 @@ class Folder:
         for name in self.names():
             with suppress(OSError):
                 status = os.stat(self._at(name), dir_fd=self.descriptor, follow_symlinks=False)
-                if not name.endswith(HALF_WRITTEN):
-                    files.append((status.st_mtime, status.st_size, name))
-                elif time.time() - status.st_mtime > HALF_WRITTEN_SECONDS:
-                    self.remove(name)
-        total = sum(size for _, size, _ in files)
-        for _, size, name in sorted(files):
-            if total <= most:
+                if own.fullmatch(name):
+                    files.append((status.st_size > 0, status.st_mtime, status.st_size, name))
+                elif name.endswith(HALF_WRITTEN):
+                    if time.time() - status.st_mtime > HALF_WRITTEN_SECONDS:
+                        self.remove(name)
+        total = sum(size for _, _, size, _ in files)
+        if total <= most:
+            return
+        for has_content, _, size, name in sorted(files):
+            if has_content and total <= most:
                 break
             with suppress(OSError):
                 self.remove(name)
