@@ -1,5 +1,10 @@
-"""What the machine can do at all, and how near fastrnn comes: ``python -m benchmarks.ceilings``."""
+"""What the machine can do at all, and how near fastrnn comes: ``python -m benchmarks.ceilings``.
 
+``--cells``: the neuron's forward pass, over batches, steps, layouts, results and workers.
+"""
+
+import functools
+import itertools
 import json
 import statistics
 import subprocess
@@ -57,6 +62,45 @@ def compute(dtype):
         }
     )
     return {name: seconds / batch.size * 1e9 for name, seconds in found.items()}
+
+
+def shares(dtype, batch_size, steps, workers):
+    """Shares of the machine's ceiling that forward reaches, by layout and what is kept.
+
+    The ceiling is the longer of two times: of the bare loop, or np.tanh where that is faster, on as
+    many cores, and of moving the bytes that are read and written, as fast as a copy.
+    """
+    x, h = np.random.default_rng(0).standard_normal((2, 128)).astype(dtype)
+    batch = cases.normal(batch_size, steps, dtype=dtype)
+    rows, numbers = np.ascontiguousarray(batch.T), np.zeros(8192, dtype)
+    into, net, rounds = np.zeros_like(rows), cases.neuron(dtype), max(1, batch.size // h.size)
+    cuts = np.linspace(0, steps, workers + 1).astype(int)
+    parts = [slice(*cut) for cut in itertools.pairwise(cuts)]
+    layouts = {
+        "sequences first": (batch, np.zeros_like(batch)),
+        "time first": (rows.T, np.zeros_like(rows).T),
+    }
+    calls = {
+        "bare": lambda: bare(ACTIVATIONS["tanh"], x, h, rounds),
+        "numpy": lambda: np.tanh(numbers, out=numbers),
+    }
+    for layout, (given, out) in layouts.items():
+        calls[layout, "last state"] = functools.partial(
+            fastrnn.forward, net, given, keep="last", workers=workers
+        )
+        calls[layout, "all states"] = functools.partial(
+            fastrnn.forward, net, given, out=out, workers=workers
+        )
+    with ThreadPoolExecutor(workers) as pool:
+        calls["copy"] = lambda: list(pool.map(lambda i: np.copyto(into[i], rows[i]), parts))
+        found = medians(calls)
+    tanh = min(found["bare"], found["numpy"] * batch.size / numbers.size) / workers
+    moved = {"last state": 0.5 * found["copy"], "all states": found["copy"]}
+    return {
+        (layout, kept): max(tanh, moved[kept]) / found[layout, kept]
+        for layout in layouts
+        for kept in moved
+    }
 
 
 def bandwidth():
@@ -211,7 +255,22 @@ def readable(found):
     )
 
 
+SIZES = [(b, t) for b in (256, 1024, 8192) for t in (1000, 1024, 2000, 4096)]
+
+
+def print_cells():
+    for dtype, workers, (batch_size, steps) in itertools.product(
+        ("float32", "float64"), (1, 2), SIZES
+    ):
+        found = shares(dtype, batch_size, steps, workers)
+        cells = ", ".join(f"{' '.join(name)} {share:.2f}" for name, share in found.items())
+        print(f"{dtype}, {workers} workers, {batch_size} x {steps}: {cells}", flush=True)
+
+
 def main():
+    if "--cells" in sys.argv:
+        print_cells()
+        return
     found = measure()
     print(json.dumps(found, indent=2) if "--json" in sys.argv else readable(found))
 

@@ -2,6 +2,8 @@
 
 import re
 
+import numpy as np
+
 import fastrnn
 from fastrnn.kernels import neuron
 from fastrnn.kernels.jit import _compiled
@@ -51,6 +53,45 @@ class Ceiling(Benchmark):
     def track_forward_share_of_ceiling(self, dtype):
         found = ceilings.compute(dtype)
         return found["bare"] / found["forward"]
+
+
+class Cells(Benchmark):
+    """Beside the machine, in every layout: tanh, or what is read and written."""
+
+    param_names = ("dtype", "cell", "workers")
+    params = (
+        ["float32", "float64"],
+        reduced(1, ["1024 x 1000", "256 x 1000", "8192 x 1024"]),
+        [1, 2],
+    )
+
+    @named("Forward pass: least share of the machine's ceiling, over layouts", "share")
+    def track_forward_least_share(self, dtype, cell, workers):
+        batch_size, steps = map(int, cell.split(" x "))
+        return min(ceilings.shares(dtype, batch_size, steps, workers).values())
+
+
+class Calls(Benchmark):
+    """What a call takes beside its steps."""
+
+    param_names = ("net",)
+    params = (["neuron", "layer"],)
+
+    def setup(self, net):
+        self.net, shape = cases.neuron("float32"), (1, 1)
+        if net == "layer":
+            w1, w2 = cases.normal(16, 4, dtype="float32"), cases.normal(16, 16, dtype="float32")
+            self.net, shape = fastrnn.RNN(w1, 0.1 * w2, np.zeros(16, "f4")), (4, 1, 4)
+        self.x = np.zeros(shape, "f4")
+        self.y = fastrnn.forward(self.net, self.x)
+
+    @named("Forward pass of one step")
+    def time_forward_of_one_step(self, net):
+        fastrnn.forward(self.net, self.x)
+
+    @named("Loss and gradient of one step")
+    def time_loss_and_grad_of_one_step(self, net):
+        fastrnn.loss_and_grad(self.net, self.x, self.y)
 
 
 class VectorInstructions(Benchmark):

@@ -3,9 +3,13 @@
 The activations stand here, so that they can be named without loading the compiler.
 """
 
+from typing import Any
+
 
 class Activation:
     """An activation function; to the compiler, each of them is a type of its own."""
+
+    _numba_type_: Any
 
     def __init__(self, name: str) -> None:
         self.name = name

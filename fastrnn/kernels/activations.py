@@ -20,7 +20,6 @@ A new activation is a name in ``ACTIVATIONS`` and a row in each table at the end
 """
 
 import math
-from functools import cache
 
 from llvmlite import ir
 from numba import types
@@ -30,11 +29,10 @@ from numba.extending import (
     models,
     overload,
     register_model,
-    typeof_impl,
     unbox,
 )
 
-from fastrnn.kernels import Activation
+from fastrnn.kernels import ACTIVATIONS
 from fastrnn.kernels.jit import part
 from fastrnn.kernels.simd import (
     Vector,
@@ -368,14 +366,9 @@ class ActivationType(types.Type):
 register_model(ActivationType)(models.OpaqueModel)
 
 
-@typeof_impl.register(Activation)
-def _typeof_activation(value, context):
-    return _activation_type(value.name)
-
-
-@cache  # numba asks at every call of a kernel
-def _activation_type(name):
-    return ActivationType(name)
+# Where Numba finds an object's type without a call of Python: 2.5 us of each call of a kernel.
+for _activation in ACTIVATIONS.values():
+    _activation._numba_type_ = ActivationType(_activation.name)
 
 
 @unbox(ActivationType)
