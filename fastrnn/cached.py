@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+Instance = TypeVar("Instance")
 
 if TYPE_CHECKING:
     from functools import cached_property
@@ -24,4 +26,11 @@ else:
             return value
 
 
-__all__ = ["cached_property"]
+def like(instance: Instance, **fields: Any) -> Instance:
+    """The instance with other fields, and with all properties that were found so far."""
+    copy = object.__new__(type(instance))
+    copy.__dict__.update(instance.__dict__, **fields)
+    return copy
+
+
+__all__ = ["cached_property", "like"]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.cached import cached_property
+from fastrnn.cached import cached_property, like
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import (
     BOUNDED,
@@ -150,16 +150,12 @@ class Lanes:
 
     def looked_at(self) -> Lanes:
         """What is known about these lanes without their inputs: see `over`."""
-        known = {"_order": self._order, "_in_rows": self._in_rows}
-        lanes = replace(self, x=np.empty((0, 0), self.x.dtype))
-        lanes.__dict__.update(known)
-        return lanes
+        _ = self._order, self._in_rows
+        return like(self, x=np.empty((0, 0), self.x.dtype))
 
     def over(self, x: FloatArray, workers: int, memory: int | None) -> Lanes:
         """The same lanes over other inputs of the same form, with what was found about them."""
-        lanes = object.__new__(Lanes)
-        lanes.__dict__.update(self.__dict__, x=x, workers=workers, memory=memory)
-        return lanes
+        return like(self, x=x, workers=workers, memory=memory)
 
     def forward(self, h0: FloatArray, states: FloatArray | None = None) -> FloatArray:
         """The last state (K, B, 1), and all of them into ``states`` (K, B, T) if given."""

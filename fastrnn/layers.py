@@ -9,13 +9,13 @@ one slice to the next, and the states before each slice are all that is kept of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.cached import cached_property
+from fastrnn.cached import cached_property, like
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED, Activation, alone, layer, panels
 from fastrnn.kernels.layer import SAMPLES, Packed, PackedBack, PackedOutput, Room, Sums
@@ -72,16 +72,13 @@ class Layers:
 
     def looked_at(self) -> Layers:
         """What is known about these layers without their inputs: see `over`."""
-        known = {name: getattr(self, name) for name in KNOWN}
-        layers = replace(self, x=np.empty((0, 0, 0), self.x.dtype))
-        layers.__dict__.update(known)
-        return layers
+        for name in KNOWN:
+            getattr(self, name)
+        return like(self, x=np.empty((0, 0, 0), self.x.dtype))
 
     def over(self, x: FloatArray, workers: int, memory: int | None) -> Layers:
         """The same layers over other inputs of the same form, with what was found about them."""
-        layers = object.__new__(Layers)
-        layers.__dict__.update(self.__dict__, x=x, workers=workers, memory=memory)
-        return layers
+        return like(self, x=x, workers=workers, memory=memory)
 
     @cached_property
     def hidden(self) -> int:

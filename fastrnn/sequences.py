@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastrnn.cached import like
 from fastrnn.checks import (
     FloatArray,
     float_array,
@@ -79,10 +80,8 @@ class Sequences:
         All but x is shared with this one, and must not be written to. A job that is kept with its
         net does not refer to it: only a search for garbage would find the two.
         """
-        job = object.__new__(Sequences)
         own = self.whole(x, "BTX").astype(self.h0.dtype, copy=False)
-        job.__dict__.update(self.__dict__, net=net, x=own)
-        return job
+        return like(self, net=net, x=own)
 
     def once(self, name: str, make: Callable[[], Made]) -> Made:
         """What follows from shapes and lengths alone, found once for all such inputs."""

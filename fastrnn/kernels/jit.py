@@ -390,9 +390,9 @@ def is_noted(what: str) -> bool:
 
 def _note_file(what: str) -> str:
     options = [getattr(config, option) for option in CODE_OPTIONS]
-    stamps = [source_stamp(path.stem) for path in sorted(SOURCES.glob("*.py"))]
+    stamp = source_stamp(*sorted(path.stem for path in SOURCES.glob("*.py")))
     processor = cpu_target.target_context.codegen().magic_tuple()
-    key = repr((fastrnn.__version__, stamps, options, processor, what))
+    key = repr((fastrnn.__version__, stamp, options, processor, what))
     return f"note-{hashlib.sha256(key.encode()).hexdigest()[:32]}.bin"
 
 
