@@ -27,8 +27,8 @@ from fastrnn.kernels import (
     neuron_states,
 )
 from fastrnn.kernels.memory import REGISTER_BYTES
-from fastrnn.kernels.neuron_floats import STEPS
 from fastrnn.kernels.neuron_gradient import NO_DX, PLAIN_DX, SCALED_DX, SEGMENT
+from fastrnn.kernels.rates import STEPS
 from fastrnn.kernels.scaled_sums import NO_POWER, SUM
 from fastrnn.memory import BudgetTooSmall
 from fastrnn.rnn import Weights
@@ -69,9 +69,9 @@ PAST_BYTES = 1 << 22
 FORWARD_IN_ROWS = Block(128, 16)
 # A tile holds whole blocks of steps, and a segment whole tiles.
 TILES = [tile for tile in range(SEGMENT, 0, -STEPS) if SEGMENT % tile == 0]
-# Numbers of each lane in a block of steps: states and their exponents, slopes, gradients, what is
-# found; and in float64: constants, what is carried, sums.
-BACK_NUMBERS, BACK_DOUBLES = 5 * STEPS + 32, 96
+# Numbers of each lane in a block of steps: states and their exponents, slopes, gradients, powers of
+# two, what is found; and in float64: constants, what is carried, sums.
+BACK_NUMBERS, BACK_DOUBLES = 7 * STEPS + 40, 96
 
 
 class Carried(NamedTuple):

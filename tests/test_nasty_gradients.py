@@ -1,5 +1,7 @@
 """Gradients of neurons that are built to be nasty, against mpmath."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -161,3 +163,27 @@ def _cleared(found):
         for part in total:
             part[...] = 0
     return found[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("activation", ["identity", "relu"])
+def test_a_state_that_is_large_for_a_while(activation, dtype):
+    """Blocks of steps whose states have an exponent come after such, in time, that have none."""
+    number, steps = np.dtype(dtype).type, 200
+    x = np.zeros((1, steps), dtype)
+    x[0, 63], x[0, 70:] = 2.0**40 if dtype == "float32" else 2.0**250, 0.5
+    net = fastrnn.RNN(number(1), number(0.5), number(1), activation=activation)
+    _, grad = fastrnn.loss_and_grad(net, x, np.zeros_like(x))
+    h = [Fraction(0)]
+    for t in range(steps):
+        h.append(h[-1] / 2 + Fraction(float(x[0, t])) + 1)
+    dh, true = Fraction(0), dict.fromkeys(("w1", "w2", "b"), Fraction(0))
+    for t in reversed(range(steps)):
+        dh += 2 * h[t + 1] / steps
+        for name, factor in (("w1", Fraction(float(x[0, t]))), ("w2", h[t]), ("b", 1)):
+            true[name] += dh * factor
+        dh /= 2
+    for name, value in true.items():
+        # All terms have one sign: 2 roundings a step.
+        bound = 2 * steps * float(np.finfo(dtype).eps)
+        assert float(getattr(grad, name)) == pytest.approx(float(value), rel=bound), name

@@ -11,19 +11,37 @@ from fastrnn.kernels.activations import is_homogeneous
 from fastrnn.kernels.jit import apart, bare, bare_part
 from fastrnn.kernels.memory import load, load_double, store
 from fastrnn.kernels.powers import shifted
-from fastrnn.kernels.simd import any_lane, copysign, fma, like, minimum, where
+from fastrnn.kernels.rates import (
+    FADING,
+    GROWTH,
+    STATES,
+    STEPS,
+    least_exponent,
+    most_rated,
+    own_steps,
+    rate_of,
+    set_rates,
+    times_nothing,
+)
+from fastrnn.kernels.simd import (
+    any_lane,
+    copysign,
+    fma,
+    integer_shift,
+    like,
+    maximum,
+    minimum,
+    power_of_two,
+    where,
+)
 from fastrnn.kernels.tiles import load_row, load_row_double, place
 
-# Steps of a block, after which sums go into float64: what is done then takes as long as 10 steps.
-STEPS = 64
 # Numbers whose exponents are at most so large, and no less than minus that, are taken as they are.
 KEPT_32, KEPT_64 = 20.0, 200.0
 # Or no less than minus that, where an error joins what is carried at each step.
 BELOW_32, BELOW_64 = 100.0, 900.0
 # Exponents of what is carried and of what is upstream that differ by more are taken apart.
 REACH_32, REACH_64 = 40.0, 300.0
-# Exponents of the least normal numbers, nearly.
-LEAST_32, LEAST_64 = -126.0, -1000.0
 # The least dz of which no digit is lost, and the largest.
 LOW_32, LOW_64 = 2.0**-90, 2.0**-400
 HIGH_32, HIGH_64 = 2.0**100, 2.0**700
@@ -31,14 +49,17 @@ HIGH_32, HIGH_64 = 2.0**100, 2.0**700
 # which what products lose is nothing.
 FACTOR_32, FACTOR_64 = 2.0**-36, 2.0**-400
 SUM_32, SUM_64 = 2.0**-100, 2.0**-700
+# The same where each step has a power of two taken out, and terms may be subnormal.
+RATED_SUM_32, RATED_SUM_64 = 2.0**-54, 2.0**-600
 # Rows of a block's states: those before and after each step.
 STATE_ROWS = STEPS + 1
 # Rows of what a block finds: what is carried; what errors or upstream gradients are multiplied
 # by; the power of two of the states (see ``neuron_powers``); whether those are of use; the least
 # |dz|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; 1 where all that failed;
-# the least derivative.
+# the least derivative; beside what dz digits of upstream gradients are nothing; rates at which the
+# block grows and fades (``rates``).
 CARRIED, FACTOR, STATE_SCALE, IN_REACH, LEAST_DZ, SUMS_FOUND, SIZES_FOUND = 0, 1, 2, 3, 4, 5, 10
-SQUARES, BAD, LEAST_SLOPE, FOUND = 15, 16, 17, 18
+SQUARES, BAD, LEAST_SLOPE, LOST, GROWING, FADES, FOUND = 15, 16, 17, 18, 19, 20, 21
 # Rows of what is carried from block to block in float64: dh * 2**(power + rest); 1 where lanes are
 # outside; blocks that are not to be tried in floats, and 0 if there are some; exponents of the
 # block's dh and of its states; 1 where those of all sums are 0.
@@ -68,12 +89,6 @@ def reach(array):
 
 
 @bare_part
-def least_exponent(array):
-    """See LEAST_32."""
-    return LEAST_32 if array.itemsize == 4 else LEAST_64
-
-
-@bare_part
 def low(array):
     """See LOW_32."""
     return LOW_32 if array.itemsize == 4 else LOW_64
@@ -93,20 +108,50 @@ def scale_of(array, power):
 
 
 @bare_part
+def find_rates(f, weights, hes, h_row, remaining, fused, row, steps, v, found, rates):
+    """The rates at which states and gradients of a vector grow and fade over a block of steps."""
+    block = found.size // FOUND
+    growth, own = load(hes, h_row * block + v), own_steps(load(remaining, v), row, steps)
+    growth = where((growth > 0.0) & (own > 0.0), growth, 0.0)
+    store(found, GROWING * block + v, growth)
+    set_rates(rates, STATES, v, growth, like(growth, 0.0))
+    set_rates(rates, GROWTH, v, growth, own)
+    fading = like(growth, 0.0)
+    if not fused:
+        # Of a gradient that fades alone: `_bring_near` looks whether others join it.
+        fading = maximum(-rate_of(f, load(weights, block + v), found), 0.0)
+        fading = where(own > 0.0, fading, 0.0)
+    store(found, FADES * block + v, fading)
+
+
+@bare_part
+def rate_of_block(found, v):
+    """The exponent by which what is carried changes in a step back."""
+    block = found.size // FOUND
+    return load_double(found, GROWING * block + v) - load_double(found, FADES * block + v)
+
+
+@bare_part
 def prepare(
-    constants, hs, h_row, ups, remaining, fused, row, steps, v, carried, found
+    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried, found, rates
 ):  # fmt: skip
     """What is carried, and factors of what is upstream, of 8 lanes for a block of steps."""
     block = found.size // FOUND
     dh, state = load(carried, DH * block + v), load(carried, STATE_POWER * block + v)
     power, rest = load(carried, POWER * block + v), load(carried, REST * block + v)
     one, tried = like(dh, 1.0), load(carried, TRIED * block + v)
+    uneven = (power != 0.0) | (rest != 0.0) | (state != 0.0)
+    if rates is not None:
+        uneven = uneven | (rate_of_block(found, v) != 0.0)
     if not any_lane(tried > 0.0):
         store(carried, BASE * block + v, power)
         store(found, IN_REACH * block + v, tried)
-    elif any_lane((power != 0.0) | (rest != 0.0) | (state != 0.0)):
-        _bring_near(constants, hs, h_row, ups, remaining, fused, row, steps, v, carried, found)
+    elif any_lane(uneven):
+        _bring_near(
+            constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried, found, rates
+        )
     else:
+        store(found, LOST * block + v, like(dh, 0.0))
         store(carried, BASE * block + v, power)
         store(found, CARRIED * block + v, dh)
         store(found, FACTOR * block + v, load(constants, PLAIN_W3 * block + v) if fused else one)
@@ -116,36 +161,44 @@ def prepare(
 
 @bare
 def _bring_near(
-    constants, hs, h_row, ups, remaining, fused, row, steps, v, carried, found
+    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried, found, rates
 ):  # fmt: skip
     """The same where something has an exponent."""
     apart()
-    block = found.size // FOUND
+    block, least = found.size // FOUND, least_exponent(found)
     dh, state = load(carried, DH * block + v), load(carried, STATE_POWER * block + v)
     power = load(carried, POWER * block + v) + load(carried, REST * block + v)
     zero = like(dh, 0.0)
-    # Exponents: of what is upstream, of what is carried.
-    unit = state if fused else zero
+    # Exponents: of what is upstream at the block's end, of what is carried.
+    growth, unit = zero, zero
+    if rates is not None:
+        growth = load_double(found, GROWING * block + v)
+    if fused:
+        unit = state + growth * own_steps(load_double(remaining, v), row, steps)
     base = where(dh != 0.0, power, unit)
     scale = scale_of(found, state)
     largest, fits = _upstream(
-        constants, hs, h_row, ups, remaining, fused, row, steps, v, scale, found
+        constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
     )
     some, gap = largest != 0.0, base - unit
+    if rates is not None:
+        fading = load_double(found, FADES * block + v)
+        store(found, FADES * block + v, where(some, 0.0, fading))
     # What is carried is little beside what is upstream; or nothing, but for its sign.
-    below, nothing = some & (gap < -reach(found)), some & (gap < least_exponent(found))
+    below, nothing = some & (gap < -reach(found)), some & (gap < least)
     dh = where(below, shifted(dh, gap), dh)
-    dh = where(nothing, copysign(like(dh, 2.0 ** least_exponent(found)), dh), dh)
+    dh = where(nothing, copysign(like(dh, 2.0**least), dh), dh)
     base, gap = where(below, unit, base), where(below, 0.0, gap)
-    # Or what is upstream is little or nothing beside what is carried.
-    above = (gap > reach(found)) & (largest > 2.0 ** reach(found))
-    usable = where(above | (state < least_exponent(found)), zero, fits)
+    usable = where(state < least, zero, fits)
     factor = where(some, scale_of(found, gap), zero)
     if fused:
         w3 = load(constants, PLAIN_W3 * block + v)
         scaled = w3 * factor
-        lost = (w3 != 0.0) & (factor != 0.0) & (abs(scaled) < 2.0 ** least_exponent(found))
-        usable, factor = where(lost, zero, usable), scaled
+        lost = (w3 != 0.0) & (factor != 0.0) & (abs(scaled) < 2.0**least)
+        usable, factor, largest = where(lost, zero, usable), scaled, largest * abs(w3)
+    # Or what is upstream is little beside what is carried, and loses digits.
+    loses = gap + growth * float(2 * steps) > -least
+    store(found, LOST * block + v, where(loses, largest * 2.0**least * times_nothing(found), zero))
     store(carried, BASE * block + v, base)
     store(found, CARRIED * block + v, dh)
     store(found, FACTOR * block + v, factor)
@@ -154,34 +207,48 @@ def _bring_near(
 
 
 @bare
-def _upstream(constants, hs, h_row, ups, remaining, fused, row, steps, v, scale, found):
-    """The largest size of what is upstream; 1 where the states' scale takes no digit from it."""
+def _upstream(
+    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
+):  # fmt: skip
+    """The largest size of what is upstream; 1 where powers of two take no digit from anything."""
     block = found.size // FOUND
     w3, b3 = load(constants, PLAIN_W3 * block + v), load(constants, PLAIN_B3 * block + v)
-    up_place, running_steps = place(ups, v), load_double(remaining, v)
+    x_place, up_place, running_steps = place(xs, v), place(ups, v), load_double(remaining, v)
     zero, one = like(w3, 0.0), like(w3, 1.0)
-    largest, least, offset = zero, like(w3, np.inf), zero
+    largest, least, offset, factors = zero, like(w3, np.inf), zero, zero
+    own_scale, last_scale = scale, scale
     for s in range(steps):
         running = running_steps > float(row + s)
         up = load_row_double(ups, up_place, row + s)
+        if rates is not None:
+            own_scale = scale * load_double(rates, (STATES + s + 1) * block + v)
+            last_scale = own_scale
+            size = abs(load_row_double(xs, x_place, row + s))
+            size = where(running, maximum(size, abs(load_double(hs, (h_row + s) * block + v))), 0.0)
+            factors = where(size <= factors, factors, size)
         if fused:
             product = w3 * load_double(hs, (h_row + s + 1) * block + v)
             least = minimum(where(running, abs(product), np.inf), least)
             own = where(running, abs(b3 - up), 0.0)
             offset = where(own <= offset, offset, own)
-            up = fma(b3 - up, scale, product)
+            up = fma(b3 - up, own_scale, product)
+            if rates is not None:
+                up = up * load_double(rates, (GROWTH + s) * block + v)
         size = where(running, abs(up), 0.0)
         largest = where(size <= largest, largest, size)
-    # By a scale that small, digits are lost of what is then nothing beside a product.
-    nothing = (least >= low(found)) & (offset <= 2.0 ** reach(found))
-    lost = (scale < 2.0 ** -reach(found)) & ~nothing
-    return largest, where(lost, zero, one)
+    # By a scale that small, digits are lost of what may be nothing beside a product.
+    lost = offset * maximum(scale, 1.0) * (2.0 ** least_exponent(found) * times_nothing(found))
+    nothing = (least >= low(found)) & (least >= lost)
+    bad = (last_scale < 2.0 ** -reach(found)) & ~nothing
+    if rates is not None:
+        bad = bad | ((rate_of_block(found, v) != 0.0) & ~(factors <= most_rated(found)))
+    return largest, where(bad, zero, one)
 
 
 @bare_part
 def retreat(
     f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v, found,
-    dzs, want_sums,
+    rates, dzs, want_sums,
 ):  # fmt: skip
     """Walk a vector back over a block of steps: rows of dz, sums, and what tells of lost digits.
 
@@ -191,40 +258,43 @@ def retreat(
         if ragged:
             _retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, True, row, steps,
-                v, found, dzs, True,
+                v, found, rates, dzs, True,
             )  # fmt: skip
         else:
             _retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, True, row, steps,
-                v, found, dzs, True,
+                v, found, rates, dzs, True,
             )  # fmt: skip
     elif ragged:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, False, row, steps, v,
-            found, dzs, True,
+            found, rates, dzs, True,
         )  # fmt: skip
     elif want_sums:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
-            found, dzs, True,
+            found, rates, dzs, True,
         )  # fmt: skip
     else:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
-            found, dzs, False,
+            found, rates, dzs, False,
         )  # fmt: skip
 
 
 @bare_part
 def _retreat(
     f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v,
-    found, dzs, want_sums,
+    found, rates, dzs, want_sums,
 ):  # fmt: skip
     block = found.size // FOUND
     w2, w3, b3 = load(weights, block + v), load(readout, v), load(readout, block + v)
     x_place, up_place = place(xs, v), place(ups, v)
     dh, factor = load(found, CARRIED * block + v), load(found, FACTOR * block + v)
     scale = load(found, STATE_SCALE * block + v)
+    if rates is not None:
+        w2 = w2 * load(rates, (STATES + 1) * block + v)
+        w2 = w2 * power_of_two(load(found, FADES * block + v) + integer_shift(w2))
     of_zero = where(abs(w2) < _least_factor(found), like(w2, 0.0), np.inf)
     sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = squares = like(w2, 0.0)
     size_w1 = size_w2 = size_b = size_w3 = size_b3 = like(w2, 0.0)
@@ -233,23 +303,30 @@ def _retreat(
         slope, up = load(slopes, (row + s) * block + v), load_row(ups, up_place, row + s)
         if fused:
             h, offset = load(hs, (h_row + s + 1) * block + v), b3 - up
-            if is_homogeneous(f):
-                offset = offset * scale
+            if rates is not None:
+                offset = offset * (scale * load(rates, (STATES + s + 1) * block + v))
             up = fma(w3, h, offset)
         if ragged:
             running = load(remaining, v) > float(row + s)
             slope, up = where(running, slope, 0.0), where(running, up, 0.0)
+        joins, own_factor = up != 0.0, factor
+        if rates is not None:
+            # By now, what is carried has grown by so much more than what is upstream.
+            growth = load(rates, (GROWTH + s) * block + v)
+            own_factor = factor * growth
+            if fused:
+                h, up = h * growth, up * growth
         if fused:
             term = up * h
             sum_w3, size_w3 = sum_w3 + term, size_w3 + abs(term)
             sum_b3, size_b3 = sum_b3 + up, size_b3 + abs(up)
             squares = fma(up, up, squares)
-        dh = fma(factor, up, dh)
+        dh = fma(own_factor, up, dh)
         dz = dh * slope
         size = abs(dz)
         # An exact 0 lost nothing, unless a small w2 made it.
-        counts = where((dh != 0.0) | (up != 0.0), size, of_zero)
-        if is_homogeneous(f):
+        counts = where((dh != 0.0) | joins, size, of_zero)
+        if rates is not None:
             counts = where(slope != 0.0, counts, np.inf)
         else:
             if ragged:
@@ -257,13 +334,18 @@ def _retreat(
             # A large dh would hide that digits of this were lost.
             least_slope = minimum(where(running, slope, np.inf) if ragged else slope, least_slope)
         least = minimum(counts, least)
-        sum_b, size_b = sum_b + dz, size_b + size
+        by_h, by_x = dz, dz
+        if rates is not None:
+            # In the unit of the largest terms, at one end of the block; states shrink on the way.
+            by_h = dz * load(rates, (FADING + s) * block + v)
+            by_x = by_h * load(rates, (STATES + s) * block + v)
+        sum_b, size_b = sum_b + by_x, size_b + abs(by_x)
         if want_sums:
             x, h = load_row(xs, x_place, row + s), load(hs, (h_row + s) * block + v)
             if ragged:
                 x = where(running, x, 0.0)
-            sum_w1, size_w1 = fma(dz, x, sum_w1), fma(size, abs(x), size_w1)
-            sum_w2, size_w2 = fma(dz, h, sum_w2), fma(size, abs(h), size_w2)
+            sum_w1, size_w1 = fma(by_x, x, sum_w1), fma(abs(by_x), abs(x), size_w1)
+            sum_w2, size_w2 = fma(by_h, h, sum_w2), fma(abs(by_h), abs(h), size_w2)
         store(dzs, s * block + v, dz)
         before = w2 * dz
         dh = where(running, before, dh) if ragged else before
@@ -285,18 +367,25 @@ def _retreat(
 
 
 @bare_part
-def failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
+def failed(f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
     """Whether digits may have been lost, or a lane was not to be tried."""
     block = found.size // FOUND
     single = found.itemsize == 4
     high, least_sum = HIGH_32 if single else HIGH_64, SUM_32 if single else SUM_64
-    size_b = load(found, (SIZES_FOUND + 2) * block + v)
-    good = (load(found, LEAST_DZ * block + v) >= low(found)) & (size_b <= high)
+    size_b, least = load(found, (SIZES_FOUND + 2) * block + v), load(found, LEAST_DZ * block + v)
+    good = (least >= low(found)) & (size_b <= high)
+    good = good & (least >= load(found, LOST * block + v))
+    least_sum, rated = like(size_b, least_sum), size_b != size_b
+    if is_homogeneous(f):
+        rated = load(found, GROWING * block + v) != load(found, FADES * block + v)
+        least_sum = where(rated, RATED_SUM_32 if single else RATED_SUM_64, least_sum)
+        # What is 0 there may have become so, unless no dz counted.
+        good = good & (~rated | (size_b >= least_sum) | (least == np.inf))
     good = good & (load(found, IN_REACH * block + v) > 0.0)
     good = good & (load(found, LEAST_SLOPE * block + v) >= np.finfo(found.dtype).tiny)
     if fused:
         squares = load(found, SQUARES * block + v)
-        none = load(found, (SIZES_FOUND + 4) * block + v) == 0.0
+        none = (load(found, (SIZES_FOUND + 4) * block + v) == 0.0) & ~rated
         good = good & ((squares >= low(found)) | none) & (squares <= high)
         if want_w3:
             size = load(found, (SIZES_FOUND + 3) * block + v)
@@ -309,7 +398,10 @@ def failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
             size = load(found, (SIZES_FOUND + factor) * block + v)
             some = (size >= least_sum) | (size_b == 0.0)
             if any_lane(~some):
-                some = some | _none_small(found, xs, hs, h_row, row, steps, v, block, factor == 0)
+                least_factor = where(rated, np.inf, like(size, _least_factor(found)))
+                some = some | _none_small(
+                    xs, hs, h_row, row, steps, v, block, factor == 0, least_factor
+                )
             good = good & some & (size <= high)
     return ~good
 
@@ -324,7 +416,7 @@ def _all_zero(rows, place, steps, block):
 
 
 @bare_part
-def _none_small(found, xs, hs, h_row, row, steps, v, block, of_inputs):
+def _none_small(xs, hs, h_row, row, steps, v, block, of_inputs, least_factor):
     """Where factors are 0 or so large that their products with a dz that is good are exact."""
     x_place = place(xs, v)
     small = load(hs, h_row * block + v) != load(hs, h_row * block + v)
@@ -333,5 +425,5 @@ def _none_small(found, xs, hs, h_row, row, steps, v, block, of_inputs):
         if of_inputs:
             factor = load_row(xs, x_place, row + s)
         size = abs(factor)
-        small = small | ((size < _least_factor(found)) & (size != 0.0))
+        small = small | ((size < least_factor) & (size != 0.0))
     return ~small

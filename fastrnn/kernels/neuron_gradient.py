@@ -52,8 +52,11 @@ from fastrnn.kernels.neuron_floats import (
     CARRIED_ROWS,
     CONSTANTS,
     DH,
+    FADES,
     FOUND,
+    GROWING,
     IN_REACH,
+    KEPT_64,
     NOT_TRIED,
     OUTSIDE,
     PLAIN_B3,
@@ -67,29 +70,38 @@ from fastrnn.kernels.neuron_floats import (
     SQUARES,
     STATE_POWER,
     STATE_ROWS,
-    STEPS,
     SUMS_FOUND,
     TRIED,
     W1,
     W2,
     W3,
     failed,
+    find_rates,
     kept,
     kept_below,
     prepare,
+    rate_of_block,
     retreat,
 )
 from fastrnn.kernels.neuron_powers import (
     LEFT,
     POWER_ROWS,
     advance_with_powers,
-    exponent_at,
+    exponent_after,
     find_z,
     settled,
     split,
     walk,
 )
 from fastrnn.kernels.powers import float_of, normalise, normalise_vector
+from fastrnn.kernels.rates import (
+    FADING,
+    RATE_ROWS,
+    STEPS,
+    forget_rates,
+    own_steps,
+    set_rates,
+)
 from fastrnn.kernels.scaled_sums import (
     NO_POWER,
     SUM,
@@ -170,9 +182,11 @@ def backward(
         numbers_beside(h0_powers, dh, tiles * block),
         numbers_beside(h0_powers, dh, blocks * block),
     )  # fmt: skip
+    rates = numbers_beside(h0_powers, h0, RATE_ROWS * block)
     if h0_powers is not None:
         clear(start_powers)
         touch(hes)
+        forget_rates(rates)
     rooms, found = numbers(h0, POWER_ROWS * block), numbers(h0, FOUND * block)
     zs, walked, totals = (
         numbers(h0, STEPS * n),
@@ -234,7 +248,8 @@ def backward(
                 copy(start_powers, t // tile * block, powers_of_blocks, 0, width)
                 _replay_with_powers(
                     f, weights, xs, remaining, t + tile > least, tile, width, powers_of_blocks, hs,
-                    slopes, hes, rooms, carried, starts, start_powers, (t // tile + 1) * block,
+                    slopes, hes, rates, rooms, carried, starts, start_powers,
+                    (t // tile + 1) * block,
                 )  # fmt: skip
         else:
             find_starts(
@@ -264,7 +279,7 @@ def backward(
                 copy(start_powers, t // tile * block, powers_of_blocks, 0, width)
                 _replay_with_powers(
                     f, weights, xs, remaining, ragged, tile_steps, width, powers_of_blocks, hs,
-                    slopes, hes, rooms, carried, starts, start_powers, -1,
+                    slopes, hes, rates, rooms, carried, starts, start_powers, -1,
                 )  # fmt: skip
             else:
                 _replay(f, weights, xs, remaining, ragged, tile_steps, width, hs, slopes)
@@ -278,7 +293,8 @@ def backward(
                     _retreat(
                         f, weights, constants, readout, xs, hs, h_row + s, hes, slopes, zs, ups,
                         remaining, ragged, fused, row + s, min(piece, steps - s), width, carried,
-                        found, dzs, walked, want_sums, want_w3, want_dx, scale, out, power_out,
+                        found, rates, dzs, walked, want_sums, want_w3, want_dx, scale, out,
+                        power_out,
                         0.0 if (t + row + s) % SEGMENT == 0 else PATIENCE,
                     )  # fmt: skip
                 if want_sums and (t + row) % SEGMENT == 0:
@@ -381,9 +397,8 @@ def _replay(f, weights, xs, remaining, ragged, steps, width, hs, slopes):
 
 @bare
 def _replay_with_powers(
-    f, weights, xs, remaining, ragged, steps, width, powers, hs, slopes, hes, rooms, carried,
-    starts,
-    start_powers, start,
+    f, weights, xs, remaining, ragged, steps, width, powers, hs, slopes, hes, rates, rooms,
+    carried, starts, start_powers, start,
 ):  # fmt: skip
     """The same of states of any magnitude; the last one to ``starts``, unless ``start`` is below 0.
 
@@ -396,8 +411,7 @@ def _replay_with_powers(
         count = min(STEPS, steps - row)
         advance_with_powers(
             f, weights, xs, remaining, ragged, row, count, width, powers, at, hs, h_row,
-            slopes, hes,
-            rooms,
+            slopes, hes, rates, rooms,
         )  # fmt: skip
         is_last = row + count == steps
         for v in range(0, width, 8):
@@ -406,7 +420,8 @@ def _replay_with_powers(
             if is_last and start < 0:
                 continue
             last = (h_row + count) * block + v
-            power = load(powers, at + v) + exponent_at(hes, h_row, count, block, v)
+            power = load(powers, at + v)
+            power = power + exponent_after(hes, h_row, remaining, row, count, block, v)
             h, power = split(load_double(hs, last), power, hs)
             if is_last:
                 store(starts, start + v, h)
@@ -434,27 +449,35 @@ def _store_carried(carried, block, v, dh, power, rest):
 @bare
 def _retreat(
     f, weights, constants, readout, xs, hs, h_row, hes, slopes, zs, ups, remaining, ragged,
-    fused, row, steps, width, carried, found, dzs, walked, want_sums,
+    fused, row, steps, width, carried, found, rates, dzs, walked, want_sums,
     want_w3, want_dx, scale, out, power_out, patience,
 ):  # fmt: skip
     """Walk back over a block of steps: in floats, and where those did not suffice, once more."""
     apart()
     n, block = lanes_of(hs), found.size // FOUND
     for v in range(0, width, n):
+        if hes is not None:
+            find_rates(f, weights, hes, h_row, remaining, fused, row, steps, v, found, rates)
         for u in range(v, v + n, 8):
-            prepare(constants, hs, h_row, ups, remaining, fused, row, steps, u, carried, found)
+            prepare(
+                constants, xs, hs, h_row, ups, remaining, fused, row, steps, u, carried, found,
+                rates,
+            )  # fmt: skip
             if hes is not None:
                 # States with an exponent at each step are none of floats.
-                each = load_double(hes, h_row * block + u) > 0.0
+                each = load_double(hes, h_row * block + u) < 0.0
                 usable = load_double(found, IN_REACH * block + u)
                 store(found, IN_REACH * block + u, where(each, 0.0, usable))
+        if hes is not None:
+            own = own_steps(load(remaining, v), row, steps)
+            set_rates(rates, FADING, v, load(found, FADES * block + v), own)
         failed_lanes = ~(load(found, IN_REACH * block + v) > 0.0)
         if any_lane(~failed_lanes):
             retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row,
-                steps, v, found, dzs, want_sums,
+                steps, v, found, rates, dzs, want_sums,
             )  # fmt: skip
-            failed_lanes = failed(found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3)
+            failed_lanes = failed(f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3)
         again = any_lane(failed_lanes)
         if again:
             store(found, BAD * block + v, where(failed_lanes, like(load(hs, v), 1.0), 0.0))
@@ -463,6 +486,10 @@ def _retreat(
         for u in range(v, v + n, 8):
             base, dh = load(carried, BASE * block + u), load(carried, DH * block + u)
             bad = dh != dh
+            growth, rate, own = like(base, 0.0), like(base, 0.0), like(base, 0.0)
+            if hes is not None:
+                growth, rate = load_double(found, GROWING * block + u), rate_of_block(found, u)
+                own = own_steps(load_double(remaining, u), row, steps)
             if again:
                 bad = load_double(found, BAD * block + u) > 0.0
                 walk(
@@ -481,17 +508,24 @@ def _retreat(
                 # All is there, and some sums may have exponents.
                 store(carried, PLAIN_SUMS * block + u, where(bad, like(base, 0.0), 0.0))
             else:
-                if again or any_lane((base != 0.0) | ~plain):
-                    _take_sums(carried, found, block, u, bad, base, fused, want_sums, want_w3)
+                ordinary = (base == 0.0) & (rate == 0.0) & plain
+                if hes is not None:
+                    ordinary = ordinary & (load(carried, STATE_POWER * block + u) == 0.0)
+                if again or any_lane(~ordinary):
+                    _take_sums(
+                        carried, found, block, u, bad, base, growth, own, fused, want_sums,
+                        want_w3,
+                    )  # fmt: skip
                 else:
                     _take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
                 _take_carried(
-                    constants, remaining, fused, row, dzs, carried, block, u, bad, base, hs
-                )
+                    constants, remaining, fused, row, dzs, carried, block, u, bad, base,
+                    rate * (own - 1.0), hs,
+                )  # fmt: skip
             if want_dx != NO_DX:
                 _store_dx(
-                    constants, remaining, dzs, walked, bad, again, base, block, u, row, steps,
-                    want_dx, scale, hs, out, power_out,
+                    constants, remaining, dzs, walked, bad, again, base, rate, own, block, u, row,
+                    steps, want_dx, scale, hs, out, power_out,
                 )  # fmt: skip
 
 
@@ -515,15 +549,20 @@ def _take_plain_sums(carried, found, block, v, fused, want_sums, want_w3):
 
 
 @bare_part
-def _take_sums(carried, found, block, v, bad, base, fused, want_sums, want_w3):
+def _take_sums(
+    carried, found, block, v, bad, base, growth, own, fused, want_sums, want_w3
+):  # fmt: skip
     """Add the sums of a block in floats to those of the lanes for which they are good."""
     state = load(carried, STATE_POWER * block + v)
     plain = state == 0.0
+    # Exponents at the end of the walk, where gradients are largest, and states least.
+    base = base + growth * (own - 1.0)
     if want_sums:
         plain = plain & _take_sum(carried, found, 0, block, v, bad, base)
         plain = plain & _take_sum(carried, found, 1, block, v, bad, base + state)
         plain = plain & _take_sum(carried, found, 2, block, v, bad, base)
     if fused:
+        state = state + growth * own
         if want_w3:
             plain = plain & _take_sum(carried, found, 3, block, v, bad, state + state)
         plain = plain & _take_sum(carried, found, 4, block, v, bad, state)
@@ -546,8 +585,13 @@ def _take_sum(carried, found, slot, block, v, bad, power):
 
 
 @bare_part
-def _take_carried(constants, remaining, fused, row, dzs, carried, block, v, bad, base, hs):
-    """The gradient of the state before a block, of the lanes that are good."""
+def _take_carried(
+    constants, remaining, fused, row, dzs, carried, block, v, bad, base, change, hs
+):  # fmt: skip
+    """The gradient of the state before a block, of the lanes that are good.
+
+    Its exponent is the block's, and by how much that changed.
+    """
     dh, power, rest = _load_carried(carried, block, v)
     w2, w2_power = load(constants, W2 * block + v), load(constants, (W2 + 1) * block + v)
     same = base == power + rest
@@ -556,11 +600,12 @@ def _take_carried(constants, remaining, fused, row, dzs, carried, block, v, bad,
     near = load(constants, PLAIN_W2 * block + v) * dz
     size = abs(near)
     ordinary = (size > 2.0 ** -kept_below(hs, fused)) & (size < 2.0 ** kept(hs))
-    ordinary = ordinary & (base == 0.0) & taken
+    ordinary = ordinary & (base == 0.0) & (change == 0.0) & taken
     if not any_lane(~ordinary):
         _store_carried(carried, block, v, near, base, base)
         return
-    power_after, rest_after = where(same, power, base), where(same, rest, 0.0) + w2_power
+    power_after = where(same, power, base)
+    rest_after = where(same, rest, 0.0) + (w2_power + change)
     after = settled(w2 * dz, power_after, rest_after, fused, hs)
     _store_carried(
         carried, block, v, where(taken, after[0], dh), where(taken, after[1], power),
@@ -570,19 +615,23 @@ def _take_carried(constants, remaining, fused, row, dzs, carried, block, v, bad,
 
 @bare_part
 def _store_dx(
-    constants, remaining, dzs, walked, bad, again, base, block, v, row, steps, want_dx, scale, hs,
-    out, power_out,
+    constants, remaining, dzs, walked, bad, again, base, rate, own, block, v, row, steps, want_dx,
+    scale, hs, out, power_out,
 ):  # fmt: skip
     w1, w1_power = load(constants, W1 * block + v), load(constants, (W1 + 1) * block + v)
     m_place, e_place = place(out, v), place(power_out, v)
     running_steps = load_double(remaining, v)
-    ordinary = want_dx == PLAIN_DX and not again and not any_lane(base != 0.0)
+    # A product with a w1 near the ends of the range may leave it where dx does not.
+    ordinary = want_dx == PLAIN_DX and not again
+    if ordinary:
+        uneven = (base != 0.0) | (rate != 0.0) | (abs(w1_power) > KEPT_64)
+        ordinary = not any_lane(uneven)
     if ordinary:
         w1 = load(constants, PLAIN_W1 * block + v)
     # The first number that the states' type rounds to 2.
     top = 2.0 - 0.5 * float(np.finfo(hs.dtype).eps)
     for s in range(steps):
-        dz, power = load_double(dzs, s * block + v), base
+        dz, power = load_double(dzs, s * block + v), base + rate * (own - float(s + 1))
         running = running_steps > float(row + s)
         if ordinary:
             store_row(out, m_place, row + s, where(running, (w1 * dz) * scale, 0.0))

@@ -1,9 +1,9 @@
 """The scalar neuron over a block of steps with exponents: what plain floats do not hold.
 
 States of an f that does not squash them are h * 2**(power + e), the power that of a block of
-steps, and e that of a step. Blocks are tried with one power for all of their steps; where that
-was not enough, `_advance_each` gives each step its own, with the same roundings: states have the
-bits of floats without a range.
+steps, and e that of a step. Blocks are tried with an e that grows by a known rate (``rates``);
+where that was not enough, `_advance_each` gives each step its own, with the same roundings: states
+have the bits of floats without a range.
 
 The way back, `walk`, has a mantissa in float64 with an exponent beside it, in vectors of 8 lanes.
 """
@@ -28,12 +28,19 @@ from fastrnn.kernels.neuron_floats import (
     W3,
     kept,
     kept_below,
-    least_exponent,
     low,
-    reach,
     scale_of,
 )
 from fastrnn.kernels.powers import add_exactly, normalise_vector, shifted
+from fastrnn.kernels.rates import (
+    STATES,
+    least_exponent,
+    most_rated,
+    own_steps,
+    rate_of,
+    set_rates,
+    times_nothing,
+)
 from fastrnn.kernels.scaled_sums import HEADROOM, add_at, load_sum, store_sum_where
 from fastrnn.kernels.simd import (
     any_lane,
@@ -60,6 +67,8 @@ MOST_32, MOST_64 = 2.0**20, 2.0**50
 # Rows of states' powers in a block: what inputs are multiplied by, the power in the states' own
 # type, 1 where a lane is outside.
 SCALE, OWN_POWER, LEFT, POWER_ROWS = 0, 1, 2, 3
+# What the first row of a block's exponents is where each step has its own; else it is the rate.
+EACH = -1.0
 
 
 # --- forward: states of any magnitude ---
@@ -78,12 +87,13 @@ def split(value, power, array):
 @bare
 def advance_with_powers(
     f, weights, xs, remaining, ragged, row, steps, width, powers, power_at, hs, h_row,
-    slopes, exponents, rooms,
+    slopes, exponents, rates, rooms,
 ):  # fmt: skip
     """States from that in row ``h_row`` of hs, each in the row after, and f'.
 
     ``powers`` are those of the block's states, from ``power_at`` on; ``exponents`` become those of
-    each of its steps. Lanes whose states are beyond this kernel get a 1 in row LEFT of ``rooms``.
+    each of its steps: see `exponent_at`. Lanes whose states are beyond this kernel get a 1 in row
+    LEFT of ``rooms``.
     """
     apart()
     n = lanes_of(hs)
@@ -96,23 +106,25 @@ def advance_with_powers(
             store(rooms, OWN_POWER * block + u, power)
             ordinary = ordinary and not any_lane(power != 0.0)
         w1, w2, b = load(weights, v), load(weights, block + v), load(weights, 2 * block + v)
-        if not ordinary:
+        rate = maximum(rate_of(f, w2, hs), 0.0)
+        if not ordinary or any_lane(rate != 0.0):
+            set_rates(rates, STATES, v, rate, like(rate, 0.0))
             bad = _advance_scaled(
                 f, w1, w2, b, xs, remaining, True, row, steps, v, block, hs, h_row, slopes, rooms,
-                True,
+                rates, True,
             )  # fmt: skip
         elif ragged:
             bad = _advance_scaled(
                 f, w1, w2, b, xs, remaining, True, row, steps, v, block, hs, h_row, slopes, rooms,
-                False,
+                rates, False,
             )  # fmt: skip
         else:
             bad = _advance_scaled(
                 f, w1, w2, b, xs, remaining, False, row, steps, v, block, hs, h_row, slopes, rooms,
-                False,
+                rates, False,
             )  # fmt: skip
         again = any_lane(bad)
-        store(exponents, h_row * block + v, where(bad, like(w1, 1.0), 0.0))
+        store(exponents, h_row * block + v, where(bad, like(w1, EACH), rate))
         left = like(w1, 0.0)
         if again:
             left = _advance_each(
@@ -124,15 +136,21 @@ def advance_with_powers(
 
 @bare_part
 def _advance_scaled(
-    f, w1, w2, b, xs, remaining, ragged, row, steps, v, block, hs, h_row, slopes, rooms, scaled
+    f, w1, w2, b, xs, remaining, ragged, row, steps, v, block, hs, h_row, slopes, rooms, rates,
+    scaled,
 ):  # fmt: skip
-    """The same of a vector in plain floats, by a power of two where ``scaled``; what was lost."""
+    """The same of a vector in plain floats, by powers of two where ``scaled``; what was lost."""
     h, x_place = load(hs, h_row * block + v), place(xs, v)
     scale, own = load(rooms, SCALE * block + v), load(rooms, OWN_POWER * block + v)
     least, largest, total = like(h, np.inf), like(h, 0.0), like(h, 0.0)
+    if scaled:
+        w2 = w2 * load(rates, (STATES + 1) * block + v)
     for s in range(steps):
         u = fma(w1, load_row(xs, x_place, row + s), b)
-        z = fma(w2, h, u * scale if scaled else u)
+        if scaled:
+            z = fma(w2, h, u * (scale * load(rates, (STATES + s + 1) * block + v)))
+        else:
+            z = fma(w2, h, u)
         after, slope = with_slope(f, z)
         size = abs(z)
         if ragged:
@@ -150,18 +168,34 @@ def _advance_scaled(
         store(slopes, (row + s) * block + v, slope)
         h = after
     good = (least >= low(hs)) & (total <= (HIGH_32 if hs.itemsize == 4 else HIGH_64))
-    # A state that is small beside what comes in, and inputs that are nothing beside it.
-    good = good & (own >= least_exponent(hs))
-    return ~(good & ((own <= reach(hs)) | (largest <= 2.0 ** reach(hs))))
+    if scaled:
+        # A state that is small beside what comes in.
+        good = good & (own >= least_exponent(hs))
+        # What scaled inputs lost is to be nothing beside each z.
+        lost = (largest * maximum(scale, 1.0)) * 2.0 ** least_exponent(hs)
+        good = good & (lost * times_nothing(hs) <= least)
+        rated = load(rates, (STATES + 1) * block + v) != 1.0
+        good = good & (~rated | (total <= most_rated(hs)))
+    return ~good
 
 
 @bare_part
 def exponent_at(exponents, h_row, s, block, v):
-    """Exponents of the states before step s of a block; the first row is 1 where there are."""
-    some = load_double(exponents, h_row * block + v) > 0.0
+    """Exponents of the states before step s of a block: see EACH."""
+    rate = load_double(exponents, h_row * block + v)
     if s == 0:
-        return where(some, 0.0, like(load_double(exponents, v), 0.0))
-    return where(some, load_double(exponents, (h_row + s) * block + v), 0.0)
+        return like(rate, 0.0)
+    each = load_double(exponents, (h_row + s) * block + v)
+    return where(rate >= 0.0, rate * float(s), each)
+
+
+@bare_part
+def exponent_after(exponents, h_row, remaining, row, steps, block, v):
+    """Those of the states after it."""
+    rate = load_double(exponents, h_row * block + v)
+    own = own_steps(load_double(remaining, v), row, steps)
+    each = load_double(exponents, (h_row + steps) * block + v)
+    return where(rate >= 0.0, rate * own, each)
 
 
 @bare

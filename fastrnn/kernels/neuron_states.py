@@ -18,15 +18,17 @@ from fastrnn.kernels.blocks import (
 )
 from fastrnn.kernels.jit import bare, kernel
 from fastrnn.kernels.memory import lanes_of, load, load_double, numbers_at, store
-from fastrnn.kernels.neuron_floats import STATE_ROWS, STEPS
+from fastrnn.kernels.neuron_floats import STATE_ROWS
 from fastrnn.kernels.neuron_powers import (
     LEFT,
     POWER_ROWS,
     advance_with_powers,
+    exponent_after,
     exponent_at,
     split,
 )
 from fastrnn.kernels.powers import normalise_vector
+from fastrnn.kernels.rates import RATE_ROWS, STEPS, forget_rates
 from fastrnn.kernels.simd import where
 from fastrnn.kernels.tiles import find_layouts, load_rows, place, rows_for, store_row, store_rows
 from fastrnn.kernels.turns import finish, take
@@ -53,6 +55,8 @@ def forward(
     hs, hes = numbers(h0, STATE_ROWS * block), numbers(h0, STATE_ROWS * block)
     slopes, powers = numbers(h0, tile * block), doubles(block)
     touch(hes)
+    rates = numbers(h0, RATE_ROWS * block)
+    forget_rates(rates)
     rows, es, tile_offsets = numbers(h0, tile * block), doubles(tile * block), sequence(block)
     for _ in range(most):
         start = block * take(turns)
@@ -67,10 +71,10 @@ def forward(
         find_layouts(h0, offsets, mantissas[3], width, layouts)
         find_layouts(last_powers, offsets, mantissas[3], width, power_layouts)
         for lane in range(width):
-            hes[lane] = 0.0
+            hes[lane] = remaining[lane] = 0.0
             hs[lane] = h0[nets[lane], sequences[lane], 0]
             powers[lane] = h0_powers[nets[lane], sequences[lane], 0]
-        _split_row(hs, hes, powers, 0, width, block)
+        _split_row(hs, hes, powers, remaining, 0, 0, width, block)
         least, longest = extremes(ends, width)
         for t in range(0, longest, tile):
             tile_steps = min(tile, longest - t)
@@ -87,15 +91,14 @@ def forward(
                 steps = min(STEPS, tile_steps - row)
                 advance_with_powers(
                     f, weights, xs, remaining, ragged, row, steps, width,
-                    powers, 0, hs, 0, slopes, hes,
-                    rooms,
+                    powers, 0, hs, 0, slopes, hes, rates, rooms,
                 )  # fmt: skip
                 for lane in range(width):
                     if rooms[LEFT * block + lane] > 0.0:
                         outside[nets[lane], sequences[lane]] = 1
                 if keep:
                     _store_states(hs, hes, powers, remaining, row, steps, width, out, power_out)
-                _split_row(hs, hes, powers, steps, width, block)
+                _split_row(hs, hes, powers, remaining, row, steps, width, block)
             if keep:
                 store_rows(rows, outputs, layouts, offsets, mantissas[3], t, tile_steps, width, 1)
                 store_rows(
@@ -108,11 +111,11 @@ def forward(
 
 
 @bare
-def _split_row(hs, hes, powers, row, width, block):
-    """States of a row to the first one, in the form in which a block begins."""
+def _split_row(hs, hes, powers, remaining, row, steps, width, block):
+    """States after a block to the first row, in the form in which a block begins."""
     for v in range(0, width, 8):
-        power = load(powers, v) + exponent_at(hes, 0, row, block, v)
-        h, power = split(load_double(hs, row * block + v), power, hs)
+        power = load(powers, v) + exponent_after(hes, 0, remaining, row, steps, block, v)
+        h, power = split(load_double(hs, steps * block + v), power, hs)
         store(hs, v, h)
         store(powers, v, power)
 
