@@ -165,6 +165,33 @@ def _cleared(found):
     return found[0]
 
 
+def test_an_error_that_joins_nothing_in_the_midst_of_a_block():
+    """What is carried is exactly 0 where its exponent is told, and an error of 1e-252 joins it."""
+    steps, joins, w3 = 73, 66, -1.5e-252
+    y = np.full((1, steps), 0.5)
+    y[0, joins] = 0
+    net = fastrnn.RNN(-5.0, 0.9, 0.0, w3=w3, b3=0.5)
+    _, grad = fastrnn.loss_and_grad(net, np.zeros((1, steps)), y, wrt=("b",))
+    true = w3 / steps * sum(0.9**lag for lag in range(joins + 1))
+    assert grad.b == pytest.approx(true, rel=1e-12)
+
+
+def test_errors_near_the_end_of_the_range():
+    """States of 1.7e308 that are what is wanted."""
+    steps = 160
+    x = np.zeros((1, steps))
+    x[0, 0] = 1e300
+    net = fastrnn.RNN(1.0, 1.15, activation="identity")
+    y = fastrnn.predict(net, x)
+    last = int(np.isfinite(y).sum())
+    y = np.where(np.isfinite(y), y, 0)
+    loss, _ = fastrnn.loss_and_grad(net, x, y, scaled=True)
+    # Of the errors that are not 0, each is 1.15 times the one before.
+    log_h = np.log10(1e300) + np.arange(last, steps) * np.log10(1.15)
+    true = np.log10(np.sum(10.0 ** (2 * (log_h - log_h[-1])))) + 2 * log_h[-1] - np.log10(steps)
+    assert float(np.log10(loss)) == pytest.approx(true, rel=1e-12)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("activation", ["identity", "relu"])
 def test_a_state_that_is_large_for_a_while(activation, dtype):

@@ -55,7 +55,7 @@ TANH_IS_Z = 2.0**-40
 # but integers, and one of them is near enough to either.
 LARGEST_SHIFTED, ALL_INTEGERS = 2.0**49, 2.0**52
 # Of the exponent of exp(2a) where only 1 + exp(2a) is wanted.
-LEAST_EXPONENT = -1000.0
+LEAST_EXPONENT = -100.0
 # Times 2 log2(e), the largest float64.
 LARGEST_TRIPLED = 6.2e307
 

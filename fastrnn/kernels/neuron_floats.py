@@ -6,14 +6,17 @@ upstream gradients. The sums of sizes tell what overflowed, and the least |dz| w
 """
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
-from fastrnn.kernels.activations import is_homogeneous
+from fastrnn.kernels.activations import is_homogeneous, slope_scaled
 from fastrnn.kernels.jit import apart, bare, bare_part
-from fastrnn.kernels.memory import load, load_double, store
+from fastrnn.kernels.memory import lanes_of, load, load_double, store
 from fastrnn.kernels.powers import shifted
 from fastrnn.kernels.rates import (
     FADING,
     GROWTH,
+    MOST_FADING,
     STATES,
     STEPS,
     least_exponent,
@@ -57,14 +60,21 @@ STATE_ROWS = STEPS + 1
 # by; the power of two of the states (see ``neuron_powers``); whether those are of use; the least
 # |dz|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; 1 where all that failed;
 # the least derivative; beside what dz digits of upstream gradients are nothing; rates at which the
-# block grows and fades (``rates``).
+# block grows and fades (``rates``); the w2 by which dz is carried on; the
+# largest and the mean exponent of the slopes.
 CARRIED, FACTOR, STATE_SCALE, IN_REACH, LEAST_DZ, SUMS_FOUND, SIZES_FOUND = 0, 1, 2, 3, 4, 5, 10
-SQUARES, BAD, LEAST_SLOPE, LOST, GROWING, FADES, FOUND = 15, 16, 17, 18, 19, 20, 21
+SQUARES, BAD, LEAST_SLOPE, LOST, GROWING, FADES, OWN_W2 = 15, 16, 17, 18, 19, 20, 21
+TOP, MEAN, FOUND = 22, 23, 24
 # Rows of what is carried from block to block in float64: dh * 2**(power + rest); 1 where lanes are
 # outside; blocks that are not to be tried in floats, and 0 if there are some; exponents of the
-# block's dh and of its states; 1 where those of all sums are 0.
-DH, POWER, REST, OUTSIDE, NOT_TRIED, TRIED, BASE, STATE_POWER, PLAIN_SUMS = range(9)
-CARRIED_ROWS = 9
+# block's dh and of its states; 1 where those of all sums are 0; 1 where a block failed as it is;
+# that of the block's slopes; the rate at which it fades.
+DH, POWER, REST, OUTSIDE, NOT_TRIED, TRIED, BASE, STATE_POWER, PLAIN_SUMS, FAILED = range(10)
+SLOPE_POWER, FADE, CARRIED_ROWS = 10, 11, 12
+# Exponents of slopes up to here are sums of integers in float64, whatever T.
+MOST_POWER = 2.0**40
+# The largest |z| whose f' has an exponent that float32 holds, and its digits.
+NEAR_32 = 2.0**17
 # Rows of constants: mantissa and exponent of w1, w2 and w3, then w1, w2, w3 and b3 themselves.
 W1, W2, W3, PLAIN_W1, PLAIN_W2, PLAIN_W3, PLAIN_B3, CONSTANTS = 0, 2, 4, 6, 7, 8, 9, 10
 
@@ -108,27 +118,127 @@ def scale_of(array, power):
 
 
 @bare_part
-def find_rates(f, weights, hes, h_row, remaining, fused, row, steps, v, found, rates):
+def find_rates(f, weights, hes, h_row, remaining, fused, row, steps, v, carried, found, rates):
     """The rates at which states and gradients of a vector grow and fade over a block of steps."""
     block = found.size // FOUND
     growth, own = load(hes, h_row * block + v), own_steps(load(remaining, v), row, steps)
     growth = where((growth > 0.0) & (own > 0.0), growth, 0.0)
     store(found, GROWING * block + v, growth)
-    set_rates(rates, STATES, v, growth, like(growth, 0.0))
-    set_rates(rates, GROWTH, v, growth, own)
+    set_rates(rates, STATES, block, v, growth, like(growth, 0.0), True)
+    set_rates(rates, GROWTH, block, v, growth, own, False)
     fading = like(growth, 0.0)
     if not fused:
         # Of a gradient that fades alone: `_bring_near` looks whether others join it.
         fading = maximum(-rate_of(f, load(weights, block + v), found), 0.0)
         fading = where(own > 0.0, fading, 0.0)
     store(found, FADES * block + v, fading)
+    for u in range(v, v + lanes_of(found), 8):
+        store(carried, FADE * block + u, load_double(found, FADES * block + u))
+        store(carried, SLOPE_POWER * block + u, like(load(carried, u), 0.0))
+
+
+@bare
+def scale_slopes(
+    f, constants, slopes, row, steps, v, zs, ks, remaining, fused, patience, carried, found, room
+):  # fmt: skip
+    """Slopes of the lanes that failed near 1, by a power of two each, and the rate of their fading.
+
+    Lanes that failed so too, not long ago, are not to be tried. ``ks`` and ``room`` are for
+    exponents of slopes.
+    """
+    apart()
+    n, block = lanes_of(zs), found.size // FOUND
+    for u in range(v, v + n, 8):
+        chosen = load_double(found, BAD * block + u) > 0.0
+        zero = like(load(carried, u), 0.0)
+        store(carried, TRIED * block + u, where(chosen, zero, 1.0))
+        chosen = chosen & (load(carried, NOT_TRIED * block + u) <= patience)
+        store(found, BAD * block + u, where(chosen, like(zero, 1.0), 0.0))
+    chosen, running_steps = load(found, BAD * block + v) > 0.0, load(remaining, v)
+    largest = like(running_steps, 0.0)
+    for s in range(steps):
+        size = where(running_steps > float(row + s), abs(load(zs, s * n)), 0.0)
+        largest = where(size <= largest, largest, size)
+    far = chosen & (largest > (NEAR_32 if found.itemsize == 4 else np.inf))
+    usable, top, mean = _scale_slopes(
+        f, slopes, row, steps, v, 0, block, zs, ks, running_steps, chosen & ~far
+    )
+    store(found, BAD * block + v, where(usable, like(top, 1.0), 0.0))
+    store(found, TOP * block + v, top)
+    store(found, MEAN * block + v, mean)
+    for u in range(v, v + n, 8):
+        usable = load_double(found, BAD * block + u) > 0.0
+        top, mean = load_double(found, TOP * block + u), load_double(found, MEAN * block + u)
+        _take_slopes(constants, carried, block, u, usable, top, mean, fused)
+    if found.itemsize == 4 and any_lane(far):
+        # Exponents of slopes have more digits than float32.
+        store(found, BAD * block + v, where(far, like(largest, 1.0), 0.0))
+        for u in range(v, v + n, 8):
+            usable, top, mean = _scale_slopes(
+                f, slopes, row, steps, u, u - v, block, zs, room, load_double(remaining, u),
+                load_double(found, BAD * block + u) > 0.0,
+            )  # fmt: skip
+            _take_slopes(constants, carried, block, u, usable, top, mean, fused)
 
 
 @bare_part
-def rate_of_block(found, v):
+def _scale_slopes(
+    f, slopes, row, steps, v, within, block, zs, ks, running_steps, chosen
+):  # fmt: skip
+    """The same of some lanes, in the steps' type: which, the largest and the mean exponent."""
+    n = lanes_of(zs)
+    top, total = like(running_steps, -np.inf), like(running_steps, 0.0)
+    for s in range(steps):
+        at = (row + s) * block + v
+        m, k = slope_scaled(f, _load(zs, s * n + within, top))
+        running = running_steps > float(row + s)
+        store(slopes, at, where(chosen & running, m, _load(slopes, at, top)))
+        store(ks, s * 16, k)
+        counts = running & (m != 0.0)
+        top = where(counts & (k > top), k, top)
+        total = total + where(counts, k, 0.0)
+    usable = chosen & (abs(top) < MOST_POWER)
+    for s in range(steps):
+        at = (row + s) * block + v
+        slope, lower = _load(slopes, at, top), load(ks, s * 16) - top
+        near = slope * power_of_two(maximum(lower, least_exponent(slopes)) + integer_shift(slope))
+        # One far below the largest has lost its size, and `failed` is to see it.
+        near = where(lower >= least_exponent(slopes), near, 0.0)
+        store(slopes, at, where(usable & (running_steps > float(row + s)), near, slope))
+    return usable, top, total / maximum(own_steps(running_steps, row, steps), 1.0)
+
+
+def _load(array, at, v):
+    """A vector like ``v``: of float64, or of the array's type."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(_load, jit_options={"forceinline": True})
+def _typed_load(array, at, v):
+    if v.number == types.float64:
+        return lambda array, at, v: load_double(array, at)
+    return lambda array, at, v: load(array, at)
+
+
+@bare_part
+def _take_slopes(constants, carried, block, v, usable, top, mean, fused):
+    """The power of some lanes' slopes, and the rate at which what is carried fades."""
+    before = load(carried, FADE * block + v)
+    if not fused:
+        fade = -(mean + load(constants, (W2 + 1) * block + v))
+        fade = maximum((fade + integer_shift(fade)) - integer_shift(fade), 0.0)
+        store(carried, FADE * block + v, where(usable & (fade < MOST_POWER), fade, before))
+    power, tried = load(carried, SLOPE_POWER * block + v), load(carried, TRIED * block + v)
+    store(carried, SLOPE_POWER * block + v, where(usable, top, power))
+    store(carried, TRIED * block + v, where(usable, 1.0, tried))
+
+
+@bare_part
+def rate_of_block(carried, found, growing, v):
     """The exponent by which what is carried changes in a step back."""
     block = found.size // FOUND
-    return load_double(found, GROWING * block + v) - load_double(found, FADES * block + v)
+    fade = load(carried, FADE * block + v)
+    return load_double(found, GROWING * block + v) - fade if growing else -fade
 
 
 @bare_part
@@ -141,8 +251,8 @@ def prepare(
     power, rest = load(carried, POWER * block + v), load(carried, REST * block + v)
     one, tried = like(dh, 1.0), load(carried, TRIED * block + v)
     uneven = (power != 0.0) | (rest != 0.0) | (state != 0.0)
-    if rates is not None:
-        uneven = uneven | (rate_of_block(found, v) != 0.0)
+    rate = rate_of_block(carried, found, rates is not None, v)
+    uneven = uneven | (rate != 0.0) | (load(carried, SLOPE_POWER * block + v) != 0.0)
     if not any_lane(tried > 0.0):
         store(carried, BASE * block + v, power)
         store(found, IN_REACH * block + v, tried)
@@ -152,6 +262,8 @@ def prepare(
         )
     else:
         store(found, LOST * block + v, like(dh, 0.0))
+        store(found, FADES * block + v, like(dh, 0.0))
+        store(found, OWN_W2 * block + v, load(constants, PLAIN_W2 * block + v))
         store(carried, BASE * block + v, power)
         store(found, CARRIED * block + v, dh)
         store(found, FACTOR * block + v, load(constants, PLAIN_W3 * block + v) if fused else one)
@@ -178,12 +290,18 @@ def _bring_near(
     base = where(dh != 0.0, power, unit)
     scale = scale_of(found, state)
     largest, fits = _upstream(
-        constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
+        constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, carried, found, rates
     )
     some, gap = largest != 0.0, base - unit
-    if rates is not None:
-        fading = load_double(found, FADES * block + v)
-        store(found, FADES * block + v, where(some, 0.0, fading))
+    fade = where(some, 0.0, load(carried, FADE * block + v))
+    store(carried, FADE * block + v, fade)
+    store(found, FADES * block + v, minimum(fade, MOST_FADING))
+    w2, change = load(constants, PLAIN_W2 * block + v), load(carried, SLOPE_POWER * block + v)
+    change = (change + fade) - growth
+    w2_power = load(constants, (W2 + 1) * block + v) + change
+    own_w2 = shifted(load(constants, W2 * block + v), w2_power)
+    own_w2 = where(change == 0.0, w2, where(w2_power < least, 0.0, own_w2))
+    store(found, OWN_W2 * block + v, own_w2)
     # What is carried is little beside what is upstream; or nothing, but for its sign.
     below, nothing = some & (gap < -reach(found)), some & (gap < least)
     dh = where(below, shifted(dh, gap), dh)
@@ -208,7 +326,7 @@ def _bring_near(
 
 @bare
 def _upstream(
-    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
+    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, carried, found, rates
 ):  # fmt: skip
     """The largest size of what is upstream; 1 where powers of two take no digit from anything."""
     block = found.size // FOUND
@@ -216,23 +334,25 @@ def _upstream(
     x_place, up_place, running_steps = place(xs, v), place(ups, v), load_double(remaining, v)
     zero, one = like(w3, 0.0), like(w3, 1.0)
     largest, least, offset, factors = zero, like(w3, np.inf), zero, zero
-    own_scale, last_scale = scale, scale
+    own_scale = last_scale = scale
     for s in range(steps):
         running = running_steps > float(row + s)
         up = load_row_double(ups, up_place, row + s)
         if rates is not None:
             own_scale = scale * load_double(rates, (STATES + s + 1) * block + v)
             last_scale = own_scale
-            size = abs(load_row_double(xs, x_place, row + s))
-            size = where(running, maximum(size, abs(load_double(hs, (h_row + s) * block + v))), 0.0)
+        if rates is not None or not fused:
+            before = load_double(hs, (h_row + s) * block + v)
+            size = maximum(abs(load_row_double(xs, x_place, row + s)), abs(before))
+            size = where(running, size, 0.0)
             factors = where(size <= factors, factors, size)
         if fused:
             product = w3 * load_double(hs, (h_row + s + 1) * block + v)
-            least = minimum(where(running, abs(product), np.inf), least)
             own = where(running, abs(b3 - up), 0.0)
-            offset = where(own <= offset, offset, own)
             up = fma(b3 - up, own_scale, product)
             if rates is not None:
+                least = minimum(where(running, abs(product), np.inf), least)
+                offset = where(own <= offset, offset, own)
                 up = up * load_double(rates, (GROWTH + s) * block + v)
         size = where(running, abs(up), 0.0)
         largest = where(size <= largest, largest, size)
@@ -240,15 +360,15 @@ def _upstream(
     lost = offset * maximum(scale, 1.0) * (2.0 ** least_exponent(found) * times_nothing(found))
     nothing = (least >= low(found)) & (least >= lost)
     bad = (last_scale < 2.0 ** -reach(found)) & ~nothing
-    if rates is not None:
-        bad = bad | ((rate_of_block(found, v) != 0.0) & ~(factors <= most_rated(found)))
+    rate = rate_of_block(carried, found, rates is not None, v)
+    bad = bad | ((rate != 0.0) & ~(factors <= most_rated(found)))
     return largest, where(bad, zero, one)
 
 
 @bare_part
 def retreat(
     f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v, found,
-    rates, dzs, want_sums,
+    rates, fades, dzs, want_sums,
 ):  # fmt: skip
     """Walk a vector back over a block of steps: rows of dz, sums, and what tells of lost digits.
 
@@ -258,43 +378,40 @@ def retreat(
         if ragged:
             _retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, True, row, steps,
-                v, found, rates, dzs, True,
+                v, found, rates, fades, dzs, True,
             )  # fmt: skip
         else:
             _retreat(
                 f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, True, row, steps,
-                v, found, rates, dzs, True,
+                v, found, rates, fades, dzs, True,
             )  # fmt: skip
     elif ragged:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, True, False, row, steps, v,
-            found, rates, dzs, True,
+            found, rates, fades, dzs, True,
         )  # fmt: skip
     elif want_sums:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
-            found, rates, dzs, True,
+            found, rates, fades, dzs, True,
         )  # fmt: skip
     else:
         _retreat(
             f, weights, readout, xs, hs, h_row, slopes, ups, remaining, False, False, row, steps, v,
-            found, rates, dzs, False,
+            found, rates, fades, dzs, False,
         )  # fmt: skip
 
 
 @bare_part
 def _retreat(
     f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row, steps, v,
-    found, rates, dzs, want_sums,
+    found, rates, fades, dzs, want_sums,
 ):  # fmt: skip
     block = found.size // FOUND
-    w2, w3, b3 = load(weights, block + v), load(readout, v), load(readout, block + v)
+    w2, w3, b3 = load(found, OWN_W2 * block + v), load(readout, v), load(readout, block + v)
     x_place, up_place = place(xs, v), place(ups, v)
     dh, factor = load(found, CARRIED * block + v), load(found, FACTOR * block + v)
     scale = load(found, STATE_SCALE * block + v)
-    if rates is not None:
-        w2 = w2 * load(rates, (STATES + 1) * block + v)
-        w2 = w2 * power_of_two(load(found, FADES * block + v) + integer_shift(w2))
     of_zero = where(abs(w2) < _least_factor(found), like(w2, 0.0), np.inf)
     sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = squares = like(w2, 0.0)
     size_w1 = size_w2 = size_b = size_w3 = size_b3 = like(w2, 0.0)
@@ -334,10 +451,12 @@ def _retreat(
             # A large dh would hide that digits of this were lost.
             least_slope = minimum(where(running, slope, np.inf) if ragged else slope, least_slope)
         least = minimum(counts, least)
-        by_h, by_x = dz, dz
+        # In the unit of the largest terms, at one end of the block; states shrink on the way.
+        by_h = dz
+        if not fused:
+            by_h = dz * load(fades, (FADING + s) * block + v)
+        by_x = by_h
         if rates is not None:
-            # In the unit of the largest terms, at one end of the block; states shrink on the way.
-            by_h = dz * load(rates, (FADING + s) * block + v)
             by_x = by_h * load(rates, (STATES + s) * block + v)
         sum_b, size_b = sum_b + by_x, size_b + abs(by_x)
         if want_sums:
@@ -375,12 +494,17 @@ def failed(f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
     size_b, least = load(found, (SIZES_FOUND + 2) * block + v), load(found, LEAST_DZ * block + v)
     good = (least >= low(found)) & (size_b <= high)
     good = good & (least >= load(found, LOST * block + v))
-    least_sum, rated = like(size_b, least_sum), size_b != size_b
+    # Beside what a w2 took from it that is too small for floats.
+    no_w2 = load(found, OWN_W2 * block + v) == 0.0
+    lost = size_b * (2.0 ** least_exponent(found) * times_nothing(found))
+    good = good & (~no_w2 | (least >= lost))
+    rated = load(found, FADES * block + v) != 0.0
     if is_homogeneous(f):
-        rated = load(found, GROWING * block + v) != load(found, FADES * block + v)
-        least_sum = where(rated, RATED_SUM_32 if single else RATED_SUM_64, least_sum)
-        # What is 0 there may have become so, unless no dz counted.
-        good = good & (~rated | (size_b >= least_sum) | (least == np.inf))
+        rated = rated | (load(found, GROWING * block + v) != 0.0)
+    least_sum = like(size_b, least_sum)
+    least_sum = where(rated, RATED_SUM_32 if single else RATED_SUM_64, least_sum)
+    # What is 0 there may have become so, unless no dz counted.
+    good = good & (~rated | (size_b >= least_sum) | (least == np.inf))
     good = good & (load(found, IN_REACH * block + v) > 0.0)
     good = good & (load(found, LEAST_SLOPE * block + v) >= np.finfo(found.dtype).tiny)
     if fused:

@@ -52,7 +52,9 @@ from fastrnn.kernels.neuron_floats import (
     CARRIED_ROWS,
     CONSTANTS,
     DH,
+    FADE,
     FADES,
+    FAILED,
     FOUND,
     GROWING,
     IN_REACH,
@@ -67,6 +69,7 @@ from fastrnn.kernels.neuron_floats import (
     POWER,
     REST,
     SIZES_FOUND,
+    SLOPE_POWER,
     SQUARES,
     STATE_POWER,
     STATE_ROWS,
@@ -82,6 +85,7 @@ from fastrnn.kernels.neuron_floats import (
     prepare,
     rate_of_block,
     retreat,
+    scale_slopes,
 )
 from fastrnn.kernels.neuron_powers import (
     LEFT,
@@ -98,6 +102,7 @@ from fastrnn.kernels.rates import (
     FADING,
     RATE_ROWS,
     STEPS,
+    TABLE_ROWS,
     forget_rates,
     own_steps,
     set_rates,
@@ -182,14 +187,16 @@ def backward(
         numbers_beside(h0_powers, dh, tiles * block),
         numbers_beside(h0_powers, dh, blocks * block),
     )  # fmt: skip
-    rates = numbers_beside(h0_powers, h0, RATE_ROWS * block)
+    rates, fades = numbers_beside(h0_powers, h0, RATE_ROWS * block), numbers(h0, TABLE_ROWS * block)
+    forget_rates(fades, block)
     if h0_powers is not None:
         clear(start_powers)
         touch(hes)
-        forget_rates(rates)
+        forget_rates(rates, block)
     rooms, found = numbers(h0, POWER_ROWS * block), numbers(h0, FOUND * block)
-    zs, walked, totals = (
+    zs, ks, walked, totals = (
         numbers(h0, STEPS * n),
+        numbers(h0, STEPS * 16),
         doubles(2 * STEPS * 8),
         doubles(SUM * len(SUMS) * block),
     )
@@ -290,12 +297,13 @@ def backward(
                         powers_of_blocks, row // STEPS * block, carried, STATE_POWER * block, width
                     )
                 for s in range((steps - 1) // piece * piece, -1, -piece):
+                    patience = PATIENCE if (t + row + s) % SEGMENT else 0.0
                     _retreat(
-                        f, weights, constants, readout, xs, hs, h_row + s, hes, slopes, zs, ups,
+                        f, weights, constants, readout, xs, hs, h_row + s, hes, slopes, zs, ks, ups,
                         remaining, ragged, fused, row + s, min(piece, steps - s), width, carried,
-                        found, rates, dzs, walked, want_sums, want_w3, want_dx, scale, out,
+                        found, rates, fades, dzs, walked, want_sums, want_w3, want_dx, scale, out,
                         power_out,
-                        0.0 if (t + row + s) % SEGMENT == 0 else PATIENCE,
+                        patience,
                     )  # fmt: skip
                 if want_sums and (t + row) % SEGMENT == 0:
                     _close_segment(carried, totals, width, block)
@@ -448,48 +456,73 @@ def _store_carried(carried, block, v, dh, power, rest):
 
 @bare
 def _retreat(
-    f, weights, constants, readout, xs, hs, h_row, hes, slopes, zs, ups, remaining, ragged,
-    fused, row, steps, width, carried, found, rates, dzs, walked, want_sums,
+    f, weights, constants, readout, xs, hs, h_row, hes, slopes, zs, ks, ups, remaining, ragged,
+    fused, row, steps, width, carried, found, rates, fades, dzs, walked, want_sums,
     want_w3, want_dx, scale, out, power_out, patience,
 ):  # fmt: skip
-    """Walk back over a block of steps: in floats, and where those did not suffice, once more."""
+    """Walk back over a block of steps: in floats, and where those did not suffice, once more.
+
+    Before that, slopes of an f that saturates are brought near 1 and tried in floats too.
+    """
     apart()
     n, block = lanes_of(hs), found.size // FOUND
     for v in range(0, width, n):
+        attempts = 2
         if hes is not None:
-            find_rates(f, weights, hes, h_row, remaining, fused, row, steps, v, found, rates)
-        for u in range(v, v + n, 8):
-            prepare(
-                constants, xs, hs, h_row, ups, remaining, fused, row, steps, u, carried, found,
-                rates,
-            )  # fmt: skip
-            if hes is not None:
-                # States with an exponent at each step are none of floats.
-                each = load_double(hes, h_row * block + u) < 0.0
-                usable = load_double(found, IN_REACH * block + u)
-                store(found, IN_REACH * block + u, where(each, 0.0, usable))
-        if hes is not None:
-            own = own_steps(load(remaining, v), row, steps)
-            set_rates(rates, FADING, v, load(found, FADES * block + v), own)
-        failed_lanes = ~(load(found, IN_REACH * block + v) > 0.0)
-        if any_lane(~failed_lanes):
-            retreat(
-                f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row,
-                steps, v, found, rates, dzs, want_sums,
-            )  # fmt: skip
-            failed_lanes = failed(f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3)
-        again = any_lane(failed_lanes)
-        if again:
+            find_rates(
+                f, weights, hes, h_row, remaining, fused, row, steps, v, carried, found, rates
+            )
+            attempts = 1
+        else:
+            for u in range(v, v + n, 8):
+                zero = like(load(carried, u), 0.0)
+                store(carried, SLOPE_POWER * block + u, zero)
+                store(carried, FADE * block + u, zero)
+                store(carried, FAILED * block + u, zero)
+        again = False
+        for attempt in range(attempts):
+            if attempt == 1:
+                scale_slopes(
+                    f, constants, slopes, row, steps, v, zs, ks, remaining, fused, PATIENCE,
+                    carried, found, walked,
+                )  # fmt: skip
+            for u in range(v, v + n, 8):
+                prepare(
+                    constants, xs, hs, h_row, ups, remaining, fused, row, steps, u, carried, found,
+                    rates,
+                )  # fmt: skip
+                if hes is not None:
+                    # States with an exponent at each step are none of floats.
+                    each = load_double(hes, h_row * block + u) < 0.0
+                    usable = load_double(found, IN_REACH * block + u)
+                    store(found, IN_REACH * block + u, where(each, 0.0, usable))
+            failed_lanes = ~(load(found, IN_REACH * block + v) > 0.0)
+            if any_lane(~failed_lanes):
+                if not fused:
+                    own_v = own_steps(load(remaining, v), row, steps)
+                    set_rates(fades, FADING, block, v, load(found, FADES * block + v), own_v, False)
+                retreat(
+                    f, weights, readout, xs, hs, h_row, slopes, ups, remaining, ragged, fused, row,
+                    steps, v, found, rates, fades, dzs, want_sums,
+                )  # fmt: skip
+                failed_lanes = failed(
+                    f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3
+                )
+            again = any_lane(failed_lanes)
+            if not again:
+                break
             store(found, BAD * block + v, where(failed_lanes, like(load(hs, v), 1.0), 0.0))
-            if hes is None:
+            if hes is None and attempt == 0:
                 find_z(weights, xs, hs, h_row, row, steps, v, zs)
+                for u in range(v, v + n, 8):
+                    store(carried, FAILED * block + u, load_double(found, BAD * block + u))
         for u in range(v, v + n, 8):
             base, dh = load(carried, BASE * block + u), load(carried, DH * block + u)
-            bad = dh != dh
-            growth, rate, own = like(base, 0.0), like(base, 0.0), like(base, 0.0)
+            bad, rate = dh != dh, rate_of_block(carried, found, hes is not None, u)
+            own, growth = own_steps(load_double(remaining, u), row, steps), like(base, 0.0)
             if hes is not None:
-                growth, rate = load_double(found, GROWING * block + u), rate_of_block(found, u)
-                own = own_steps(load_double(remaining, u), row, steps)
+                growth = load_double(found, GROWING * block + u)
+            slope_power = load(carried, SLOPE_POWER * block + u)
             if again:
                 bad = load_double(found, BAD * block + u) > 0.0
                 walk(
@@ -498,35 +531,48 @@ def _retreat(
                     want_sums,
                     want_w3, bad,
                 )  # fmt: skip
-                left = load(carried, NOT_TRIED * block + u)
-                left = where(left > 0.0, left - 1.0, where(bad, like(left, patience), 0.0))
-                left = minimum(left, patience)
-                store(carried, NOT_TRIED * block + u, left)
-                store(carried, TRIED * block + u, where(left > 0.0, 0.0, like(left, 1.0)))
+            failed_before = bad
+            if hes is None:
+                failed_before = load(carried, FAILED * block + u) > 0.0
+            if any_lane(failed_before):
+                _wait(carried, block, u, failed_before, bad, hes is None, patience)
             plain = load(carried, PLAIN_SUMS * block + u) > 0.0
             if again and not any_lane(~bad):
                 # All is there, and some sums may have exponents.
                 store(carried, PLAIN_SUMS * block + u, where(bad, like(base, 0.0), 0.0))
             else:
-                ordinary = (base == 0.0) & (rate == 0.0) & plain
+                ordinary = (base == 0.0) & (rate == 0.0) & (slope_power == 0.0) & plain
                 if hes is not None:
                     ordinary = ordinary & (load(carried, STATE_POWER * block + u) == 0.0)
                 if again or any_lane(~ordinary):
                     _take_sums(
-                        carried, found, block, u, bad, base, growth, own, fused, want_sums,
-                        want_w3,
+                        carried, found, block, u, bad, base + slope_power, growth, own, fused,
+                        want_sums, want_w3,
                     )  # fmt: skip
                 else:
                     _take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
                 _take_carried(
                     constants, remaining, fused, row, dzs, carried, block, u, bad, base,
-                    rate * (own - 1.0), hs,
+                    rate * (own - 1.0) + slope_power, hs,
                 )  # fmt: skip
             if want_dx != NO_DX:
                 _store_dx(
-                    constants, remaining, dzs, walked, bad, again, base, rate, own, block, u, row,
-                    steps, want_dx, scale, hs, out, power_out,
+                    constants, remaining, dzs, walked, bad, again, base + slope_power, rate, own,
+                    block, u, row, steps, want_dx, scale, hs, out, power_out,
                 )  # fmt: skip
+
+
+@bare_part
+def _wait(carried, block, v, failed_before, bad, twice, patience):
+    """Let lanes that failed wait some blocks before floats are tried again."""
+    left = load(carried, NOT_TRIED * block + v)
+    after = where(left > 0.0, left - 1.0, like(left, patience))
+    if twice:
+        # Those that failed with slopes near 1 too wait for that before.
+        after = where(bad & (left <= patience), 2.0 * patience, after)
+    left = minimum(where(failed_before, after, 0.0), 2.0 * patience)
+    store(carried, NOT_TRIED * block + v, left)
+    store(carried, TRIED * block + v, where(left > 0.0, 0.0, like(left, 1.0)))
 
 
 @bare_part

@@ -108,7 +108,7 @@ def advance_with_powers(
         w1, w2, b = load(weights, v), load(weights, block + v), load(weights, 2 * block + v)
         rate = maximum(rate_of(f, w2, hs), 0.0)
         if not ordinary or any_lane(rate != 0.0):
-            set_rates(rates, STATES, v, rate, like(rate, 0.0))
+            set_rates(rates, STATES, block, v, rate, like(rate, 0.0), True)
             bad = _advance_scaled(
                 f, w1, w2, b, xs, remaining, True, row, steps, v, block, hs, h_row, slopes, rooms,
                 rates, True,
@@ -390,8 +390,8 @@ def _aligned(a, a_power, b, b_power):
 def _joined(dh, power, rest, up, up_power, some):
     """dh * 2**(power + rest) + up * 2**up_power, where there is some."""
     gap = (power + rest) - up_power
-    # Such a dh is nothing beside up; or has no size, and what scales it would take that of up.
-    lost = where(some, where(dh == 0.0, abs(gap), -gap), 0.0) > HEADROOM
+    # Such a dh is nothing beside up, or has no size.
+    lost = some & ((gap < -HEADROOM) | ((dh == 0.0) & (gap != 0.0)))
     if any_lane(lost):
         dh = where(lost, shifted(dh, gap), dh)
         gap, power, rest = (

@@ -56,7 +56,7 @@ def forward(
     slopes, powers = numbers(h0, tile * block), doubles(block)
     touch(hes)
     rates = numbers(h0, RATE_ROWS * block)
-    forget_rates(rates)
+    forget_rates(rates, block)
     rows, es, tile_offsets = numbers(h0, tile * block), doubles(tile * block), sequence(block)
     for _ in range(most):
         start = block * take(turns)

@@ -10,7 +10,16 @@ import math
 import numpy as np
 
 from fastrnn.kernels.jit import part
-from fastrnn.kernels.simd import exponent, integer_shift, maximum, minimum, power_of_two, where
+from fastrnn.kernels.simd import (
+    exponent,
+    integer_shift,
+    like,
+    mantissa,
+    maximum,
+    minimum,
+    power_of_two,
+    where,
+)
 
 # 2**-1000 of a float64 is nothing beside one of ordinary size.
 MOST_BINADES = 1000.0
@@ -30,8 +39,10 @@ def normalise(value):
 @part
 def normalise_vector(v):
     """The same of vectors. Zero, inf and NaN stay so, and their exponents mean nothing."""
-    e = exponent(v)
-    return v * power_of_two(integer_shift(v) - e), e
+    e, none = exponent(v), exponent(like(v, 0.0))
+    # Of the largest numbers, 2**-e is no normal number; subnormal ones have no mantissa.
+    normal = (e > none) & (abs(v) < math.inf)
+    return where(normal, mantissa(v), v * power_of_two(integer_shift(v) - none)), e
 
 
 @part

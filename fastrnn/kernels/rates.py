@@ -6,6 +6,8 @@ carried back is D * 2**(power + rate j) after j steps. Inputs are multiplied by 
 time nothing beside such a state. All factors are powers of two: which rate was taken changes no
 bit, as long as nothing that counts becomes subnormal, and the kernels look at that.
 
+A gradient that fades alone has such a rate with any f, once slopes are known: see `scale_slopes`.
+
 The factors are rows of tables, which are made anew when a lane's rate is another.
 """
 
@@ -29,8 +31,10 @@ STEPS = 64
 LEAST_32, LEAST_64 = -126.0, -1000.0
 # Rows of a table of factors before each step, its rates, and the steps that lanes have.
 TABLE_ROWS = STEPS + 3
-# Tables: 2**-(rate s) of states; 2**-(rate j) of a gradient that grows, and of one that fades.
-STATES, GROWTH, FADING, RATE_ROWS = 0, TABLE_ROWS, 2 * TABLE_ROWS, 3 * TABLE_ROWS
+# Tables where states grow: 2**-(rate s) of them, 2**-(rate j) of their gradients.
+STATES, GROWTH, RATE_ROWS = 0, TABLE_ROWS, 2 * TABLE_ROWS
+# That of gradients that fade is one by itself. Those that fade by more a step, all at once.
+FADING, MOST_FADING = 0, 2.0**20
 NEAREST = 2.0**0.5
 # The largest inputs and states, beside which what subnormal numbers lack is nothing in a sum.
 MOST_32, MOST_64 = 2.0**60, 2.0**400
@@ -71,34 +75,32 @@ def own_steps(remaining, row, steps):
 
 
 @bare
-def set_rates(tables, kind, v, rates, steps):
+def set_rates(tables, table, block, v, rates, steps, of_states):
     """Make a vector's factors for rates that are 0 or more, unless they are there.
 
     Those of gradients count j from the last of the steps that a lane has.
     """
     apart()
-    block = tables.size // RATE_ROWS
-    key = (kind + STEPS + 1) * block + v
+    key = (table + STEPS + 1) * block + v
     if not any_lane((load(tables, key) != rates) | (load(tables, key + block) != steps)):
         return
     store(tables, key, rates)
     store(tables, key + block, steps)
     binades, step = like(rates, 0.0), -rates
-    if kind != STATES:
+    if not of_states:
         binades, step = rates - rates * steps, rates
     least = least_exponent(tables)
     for s in range(STEPS + 1):
         kept = binades >= least
         power = where(kept, minimum(binades, 0.0), 0.0)
         power = power_of_two(power + integer_shift(rates))
-        store(tables, (kind + s) * block + v, where(kept, power, 0.0))
+        store(tables, (table + s) * block + v, where(kept, power, 0.0))
         binades = binades + step
 
 
 @bare_part
-def forget_rates(tables):
+def forget_rates(tables, block):
     """Let no factors be there."""
-    block = tables.size // RATE_ROWS
-    for kind in range(0, RATE_ROWS, TABLE_ROWS):
+    for table in range(0, tables.size // block, TABLE_ROWS):
         for lane in range(block):
-            tables[(kind + STEPS + 1) * block + lane] = -1.0
+            tables[(table + STEPS + 1) * block + lane] = -1.0

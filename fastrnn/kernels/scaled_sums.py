@@ -12,7 +12,7 @@ import math
 
 from fastrnn.kernels.jit import bare_part, kernel
 from fastrnn.kernels.memory import load, store
-from fastrnn.kernels.powers import shifted, shifted_number
+from fastrnn.kernels.powers import float_of, shifted, shifted_number
 from fastrnn.kernels.simd import any_lane, where
 
 # Numbers of a sum.
@@ -81,7 +81,7 @@ def _raised(sum_, size, power):
     above = (size != 0.0) & (power > own + HEADROOM)
     if any_lane(above):
         fall = where(above, own - power, 0.0)
-        value, lost, sizes = shifted(value, fall), shifted(lost, fall), shifted(sizes, fall)
+        value, lost, sizes = float_of(value, fall), float_of(lost, fall), float_of(sizes, fall)
         own = where(above, power, own)
     return value, lost, sizes, own
 
