@@ -16,6 +16,7 @@ from fastrnn.checks import FloatArray
 from fastrnn.equilibria import FixedPoints, fixed_points_of
 from fastrnn.exponents import Estimate, error_text
 from fastrnn.folds import fold
+from fastrnn.forgetting import in_words
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
@@ -263,18 +264,34 @@ class Diagnosis:
 
     def _table(self) -> str:
         index = list(np.ndindex(np.shape(self.exponent)))
+        of_w2 = self.net.is_neuron and self.net.is_bank
+        of_w2 = of_w2 and len(np.unique(self.net.w2)) == self.net.bank_size
         lines = [
-            f"{'':>10} {'regime':>10} {'exponent':>10} {'± stderr':>9} {'horizon':>8} "
-            f"{'saturated':>9}"
+            f"{'W2' if of_w2 else '':>10} {'regime':>10} {'exponent':>10} {'± stderr':>9} "
+            f"{'horizon':>8} {'saturated':>9}"
         ]
+
+        def name(i: tuple[int, ...]) -> str:
+            first = f"{self.net.w2.ravel()[i[0]]:.4g}" if of_w2 else f"{i[0]}"
+            return ",".join([first, *map(str, i[1:])])
+
         lines += [
-            f"{','.join(map(str, i)):>10} {self.regime[i]:>10} {self.exponent[i]:>10.4g} "
+            f"{name(i):>10} {self.regime[i]:>10} {self.exponent[i]:>10.4g} "
             f"{self.exponent_stderr[i]:>9.1e} {lag_text(self.horizon[i]):>8} "
             f"{self.saturated[i]:>9.1%}"
             for i in index[:SUMMARY_ROWS]
         ]
         if len(index) > SUMMARY_ROWS:
             lines.append(f"... and {len(index) - SUMMARY_ROWS} more")
+        if of_w2:
+            # Of many sequences that of the (lower) median exponent.
+            nets = np.arange(len(self.exponent))
+            exponent, stderr = (
+                np.reshape(a, (len(nets), -1)) for a in (self.exponent, self.exponent_stderr)
+            )
+            median = np.argsort(exponent, axis=1, kind="stable")[:, (exponent.shape[1] - 1) // 2]
+            slowest = in_words(self.net.w2.ravel(), exponent[nets, median], stderr[nets, median])
+            lines += ["", slowest] if slowest else []
         return "\n".join(lines)
 
 

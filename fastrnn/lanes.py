@@ -71,7 +71,7 @@ FORWARD_IN_ROWS = Block(128, 16)
 TILES = [tile for tile in range(SEGMENT, 0, -STEPS) if SEGMENT % tile == 0]
 # Numbers of each lane in a block of steps: states and their exponents, slopes, gradients, powers of
 # two, what is found; and in float64: constants, what is carried, sums.
-BACK_NUMBERS, BACK_DOUBLES = 7 * STEPS + 40, 96
+BACK_NUMBERS, BACK_DOUBLES = 9 * STEPS + 32, 96
 
 
 class Carried(NamedTuple):

@@ -200,18 +200,19 @@ def _values(name: str, text: str) -> float | NDArray[np.float64]:
 
 
 def _in_words(found: PhaseDiagram) -> str:
+    from fastrnn.forgetting import pace
+
     down, across = found.axes
     lines = [f"{found.exponent.size} points, {across} against {down}"]
     names, counts = np.unique(found.regime, return_counts=True)
     for name, count in zip(names, counts, strict=True):
         lines.append(f"{name:>10}: {count / found.regime.size:.1%}")
-    if np.isfinite(found.horizon).any():
-        row, column = np.unravel_index(np.nanargmax(found.horizon), found.horizon.shape)
-        steps = found.horizon[row, column]
-        what = "all" if np.isinf(steps) else f"{steps:.0f}"
+    forgets = np.where(np.isfinite(found.exponent) & (found.exponent < 0), found.exponent, -np.inf)
+    if np.isfinite(forgets).any():
+        row, column = np.unravel_index(np.argmax(forgets), forgets.shape)
         lines.append(
-            f"longest memory  {what} steps at {across} = {getattr(found, across)[column]:.4g}, "
-            f"{down} = {getattr(found, down)[row]:.4g}"
+            f"forgets most slowly: {across} = {getattr(found, across)[column]:.4g}, "
+            f"{down} = {getattr(found, down)[row]:.4g}, {pace(float(forgets[row, column]))}"
         )
     return "\n".join(lines)
 

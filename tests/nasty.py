@@ -2,8 +2,9 @@
 
 `case(seed)` makes one: errors that are exactly 0, latched states, NaN and inf in the padding, dh
 that is 0 but at a few steps, sequences of no step or one, magnitudes from 1e-300 to 1e300 within a
-sequence, relu dead and alive. `failures(case)` holds what the verbs find against the truth along
-the computed states. ``python -m tests.nasty FIRST COUNT`` runs as many as wanted.
+sequence, relu dead and alive, inputs that all but undo W2. `failures(case)` holds what the verbs
+find against the truth along the computed states, and `depends_on_others(case)` whose bits a batch
+changes. ``python -m tests.nasty FIRST COUNT`` runs as many as wanted.
 """
 
 import sys
@@ -56,11 +57,18 @@ def case(seed: int) -> Case:
     if rng.random() < 0.4:
         options |= {"w3": dtype.type(weight(0.6)), "b3": dtype.type(rng.choice([0.0, 0.5]))}
     b = dtype.type(rng.choice([0.0, 0.0, 0.3, -2.0, 51.5]))
-    net = fastrnn.RNN(dtype.type(weight(0.8)), dtype.type(weight(0.6)), b, **options)
+    w1, w2 = dtype.type(weight(0.8)), dtype.type(weight(0.6))
+    if rng.random() < 0.3:
+        w2 = dtype.type(rng.choice([1.5, 31.7, 50.0, 1e3, 1e6, 1e10, 1e-3]) * rng.choice([-1, 1]))
+    net = fastrnn.RNN(w1, w2, b, **options)
     batch_size = int(rng.choice([1, 2, 3, 17]))
     steps = int(rng.choice([1, 2, 31, 33, 70, 120, 200]))
     x = _series(rng, (batch_size, steps), decades).astype(dtype)
+    if rng.random() < 0.1 and abs(float(w2)) < float(np.finfo(dtype).max) * abs(float(w1)):
+        # Saturated and not, by turns.
+        x = (-(abs(w2) - rng.uniform(0, 25, x.shape)) / w1).astype(dtype)
     h0 = np.where(rng.random(batch_size) < 0.5, 0, rng.standard_normal(batch_size)).astype(dtype)
+    h0 *= dtype.type(rng.choice([1.0, 1.0, 10.0 ** (0.8 * decades)]))
     lengths = np.full(batch_size, steps)
     if rng.random() < 0.4:
         lengths = rng.integers(0, steps + 1, batch_size)
@@ -77,11 +85,13 @@ def case(seed: int) -> Case:
 
 def _series(rng, shape, decades):
     values = rng.standard_normal(shape)
-    kind = rng.choice(["plain", "plain", "sparse", "zero", "wide", "small", "large"])
+    kind = rng.choice(["plain", "plain", "sparse", "zero", "wide", "small", "large", "last"])
     if kind == "sparse":
         values *= 20 * (rng.random(shape) < 0.05)
     elif kind == "zero":
         values *= 0
+    elif kind == "last":
+        values[:, :-1] = 0
     elif kind == "wide":
         values *= 10.0 ** (
             rng.uniform(-decades / 2, decades / 2, shape) * (rng.random(shape) < 0.1)
@@ -141,7 +151,8 @@ def truth(case: Case, states: fastrnn.Scaled, i: int) -> Truth:
                 sizes[name] += own
             up, up_size = w3 * error, abs(w3) * size
         slope = derivative(net.activation, z)
-        if net.activation == "relu" and abs(z) <= np.finfo(case.x.dtype).eps * z_size:
+        info = np.finfo(case.x.dtype)
+        if net.activation == "relu" and abs(z) <= float(info.eps) * z_size + float(info.tiny):
             # Rounding decides on which side of 0 it is.
             slope = mp.mpf(h[t + 1] > 0)
         dz, dz_size = (dh + up) * slope, (dh_size + up_size) * slope
@@ -201,6 +212,30 @@ def failures(case: Case) -> list[str]:
     return wrong
 
 
+def depends_on_others(case: Case) -> list[int]:
+    """Sequences whose gradients are other bits in the batch than alone, without padding."""
+    names = ("w1", "w2", "b", "x", "h0")
+    options: dict[str, Any] = {"wrt": names, "scaled": True, "per_sequence": True}
+    every = fastrnn.backward(
+        case.net, case.x, case.other, h0=case.h0, lengths=case.lengths, **options
+    )
+    changed = []
+    for i, steps in enumerate(case.lengths.tolist()):
+        own = slice(i, i + 1)
+        x, dh = case.x[own, :steps], case.other[own, :steps]
+        alone = fastrnn.backward(case.net, x, dh, h0=case.h0[own], **options)
+        for name in names:
+            ours, theirs = getattr(every, name)[i], getattr(alone, name)[0]
+            ours = ours[:steps] if name == "x" else ours
+            if not all(
+                np.array_equal(getattr(ours, part), getattr(theirs, part), equal_nan=True)
+                for part in ("mantissa", "exponent")
+            ):
+                changed.append(i)
+                break
+    return changed
+
+
 def _compare(case, found, name, index, value, size, true, wrong):
     info = np.finfo(case.x.dtype)
     unit = C * float(info.eps) * true.roundings
@@ -232,6 +267,8 @@ if __name__ == "__main__":
     for seed in range(first, first + count):
         one = case(seed)
         found = failures(one)
+        if others := depends_on_others(one):
+            found.append(f"sequences {others} depend on others")
         if found:
             bad += 1
             print(one, *found[:3], sep="\n    ", flush=True)

@@ -126,7 +126,8 @@ def test_fields_are_frozen():
 def test_summary_of_many_is_a_table():
     net = fastrnn.RNN(1.0, np.geomspace(0.1, 10, 30), activation="identity")
     text = fastrnn.diagnose(net, X).summary()
-    assert len(text.splitlines()) == 22
+    assert len(text.splitlines()) == 24
+    assert text.splitlines()[-1].startswith("forgets most slowly: W2 = 0.")
     assert "... and 10 more" in text
     assert "vanishing" in text
     assert "balanced" in text

@@ -18,6 +18,11 @@ def test_random_gradients_are_right_plain_and_scaled(first):
     assert not wrong
 
 
+def test_random_gradients_do_not_depend_on_other_sequences_or_padding():
+    wrong = {seed: found for seed in range(CASES) if (found := _dependent(seed))}
+    assert not wrong
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(CASES, 10_000, 100))
 def test_many_random_gradients_are_right(first):
@@ -27,6 +32,10 @@ def test_many_random_gradients_are_right(first):
 
 def _failures(seed):
     return nasty.failures(nasty.case(seed))
+
+
+def _dependent(seed):
+    return nasty.depends_on_others(nasty.case(seed))
 
 
 def test_a_latched_neuron_whose_errors_are_exactly_zero():

@@ -20,7 +20,6 @@ from fastrnn.kernels.rates import (
     STATES,
     STEPS,
     least_exponent,
-    most_rated,
     own_steps,
     rate_of,
     set_rates,
@@ -52,8 +51,6 @@ HIGH_32, HIGH_64 = 2.0**100, 2.0**700
 # which what products lose is nothing.
 FACTOR_32, FACTOR_64 = 2.0**-36, 2.0**-400
 SUM_32, SUM_64 = 2.0**-100, 2.0**-700
-# The same where each step has a power of two taken out, and terms may be subnormal.
-RATED_SUM_32, RATED_SUM_64 = 2.0**-54, 2.0**-600
 # Rows of a block's states: those before and after each step.
 STATE_ROWS = STEPS + 1
 # Rows of what a block finds: what is carried; what errors or upstream gradients are multiplied
@@ -61,10 +58,11 @@ STATE_ROWS = STEPS + 1
 # |dz|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; 1 where all that failed;
 # the least derivative; beside what dz digits of upstream gradients are nothing; rates at which the
 # block grows and fades (``rates``); the w2 by which dz is carried on; the
-# largest and the mean exponent of the slopes.
+# largest and the mean exponent of the slopes; the largest of inputs, states and errors; the sum of
+# |dz| without powers of two.
 CARRIED, FACTOR, STATE_SCALE, IN_REACH, LEAST_DZ, SUMS_FOUND, SIZES_FOUND = 0, 1, 2, 3, 4, 5, 10
 SQUARES, BAD, LEAST_SLOPE, LOST, GROWING, FADES, OWN_W2 = 15, 16, 17, 18, 19, 20, 21
-TOP, MEAN, FOUND = 22, 23, 24
+TOP, MEAN, MOST, SIZE_DZ, FOUND = 22, 23, 24, 25, 26
 # Rows of what is carried from block to block in float64: dh * 2**(power + rest); 1 where lanes are
 # outside; blocks that are not to be tried in floats, and 0 if there are some; exponents of the
 # block's dh and of its states; 1 where those of all sums are 0; 1 where a block failed as it is;
@@ -282,15 +280,15 @@ def _bring_near(
     power = load(carried, POWER * block + v) + load(carried, REST * block + v)
     zero = like(dh, 0.0)
     # Exponents: of what is upstream at the block's end, of what is carried.
-    growth, unit = zero, zero
+    growth, unit, own = zero, zero, own_steps(load_double(remaining, v), row, steps)
     if rates is not None:
         growth = load_double(found, GROWING * block + v)
     if fused:
-        unit = state + growth * own_steps(load_double(remaining, v), row, steps)
+        unit = state + growth * own
     base = where(dh != 0.0, power, unit)
     scale = scale_of(found, state)
     largest, fits = _upstream(
-        constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, carried, found, rates
+        constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
     )
     some, gap = largest != 0.0, base - unit
     fade = where(some, 0.0, load(carried, FADE * block + v))
@@ -312,28 +310,29 @@ def _bring_near(
     if fused:
         w3 = load(constants, PLAIN_W3 * block + v)
         scaled = w3 * factor
-        lost = (w3 != 0.0) & (factor != 0.0) & (abs(scaled) < 2.0**least)
+        lost = (w3 != 0.0) & (factor != 0.0) & (factor != 1.0) & (abs(scaled) < 2.0**least)
         usable, factor, largest = where(lost, zero, usable), scaled, largest * abs(w3)
     # Or what is upstream is little beside what is carried, and loses digits.
-    loses = gap + growth * float(2 * steps) > -least
+    loses = gap + 2.0 * growth * own > -least
     store(found, LOST * block + v, where(loses, largest * 2.0**least * times_nothing(found), zero))
     store(carried, BASE * block + v, base)
     store(found, CARRIED * block + v, dh)
     store(found, FACTOR * block + v, factor)
     store(found, STATE_SCALE * block + v, scale)
+    usable = where(own > 0.0, usable, 1.0)
     store(found, IN_REACH * block + v, usable * load(carried, TRIED * block + v))
 
 
 @bare
 def _upstream(
-    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, carried, found, rates
+    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
 ):  # fmt: skip
     """The largest size of what is upstream; 1 where powers of two take no digit from anything."""
     block = found.size // FOUND
     w3, b3 = load(constants, PLAIN_W3 * block + v), load(constants, PLAIN_B3 * block + v)
     x_place, up_place, running_steps = place(xs, v), place(ups, v), load_double(remaining, v)
     zero, one = like(w3, 0.0), like(w3, 1.0)
-    largest, least, offset, factors = zero, like(w3, np.inf), zero, zero
+    largest, least, offset, most = zero, like(w3, np.inf), zero, zero
     own_scale = last_scale = scale
     for s in range(steps):
         running = running_steps > float(row + s)
@@ -341,27 +340,29 @@ def _upstream(
         if rates is not None:
             own_scale = scale * load_double(rates, (STATES + s + 1) * block + v)
             last_scale = own_scale
+        size = zero
         if rates is not None or not fused:
             before = load_double(hs, (h_row + s) * block + v)
             size = maximum(abs(load_row_double(xs, x_place, row + s)), abs(before))
-            size = where(running, size, 0.0)
-            factors = where(size <= factors, factors, size)
         if fused:
             product = w3 * load_double(hs, (h_row + s + 1) * block + v)
             own = where(running, abs(b3 - up), 0.0)
             up = fma(b3 - up, own_scale, product)
             if rates is not None:
+                after = abs(load_double(hs, (h_row + s + 1) * block + v))
+                size = maximum(maximum(size, after), abs(up))
                 least = minimum(where(running, abs(product), np.inf), least)
                 offset = where(own <= offset, offset, own)
                 up = up * load_double(rates, (GROWTH + s) * block + v)
+        size = where(running, size, 0.0)
+        most = where(size <= most, most, size)
         size = where(running, abs(up), 0.0)
         largest = where(size <= largest, largest, size)
+    store(found, MOST * block + v, most)
     # By a scale that small, digits are lost of what may be nothing beside a product.
     lost = offset * maximum(scale, 1.0) * (2.0 ** least_exponent(found) * times_nothing(found))
     nothing = (least >= low(found)) & (least >= lost)
     bad = (last_scale < 2.0 ** -reach(found)) & ~nothing
-    rate = rate_of_block(carried, found, rates is not None, v)
-    bad = bad | ((rate != 0.0) & ~(factors <= most_rated(found)))
     return largest, where(bad, zero, one)
 
 
@@ -414,7 +415,7 @@ def _retreat(
     scale = load(found, STATE_SCALE * block + v)
     of_zero = where(abs(w2) < _least_factor(found), like(w2, 0.0), np.inf)
     sum_w1 = sum_w2 = sum_b = sum_w3 = sum_b3 = squares = like(w2, 0.0)
-    size_w1 = size_w2 = size_b = size_w3 = size_b3 = like(w2, 0.0)
+    size_w1 = size_w2 = size_b = size_w3 = size_b3 = size_dz = like(w2, 0.0)
     least = least_slope = like(w2, np.inf)
     for s in range(steps - 1, -1, -1):
         slope, up = load(slopes, (row + s) * block + v), load_row(ups, up_place, row + s)
@@ -459,6 +460,8 @@ def _retreat(
         if rates is not None:
             by_x = by_h * load(rates, (STATES + s) * block + v)
         sum_b, size_b = sum_b + by_x, size_b + abs(by_x)
+        if rates is not None or not fused:
+            size_dz = size_dz + size
         if want_sums:
             x, h = load_row(xs, x_place, row + s), load(hs, (h_row + s) * block + v)
             if ragged:
@@ -470,6 +473,7 @@ def _retreat(
         dh = where(running, before, dh) if ragged else before
     store(found, LEAST_DZ * block + v, least)
     store(found, LEAST_SLOPE * block + v, least_slope)
+    store(found, SIZE_DZ * block + v, size_dz)
     store(found, (SUMS_FOUND + 2) * block + v, sum_b)
     store(found, (SIZES_FOUND + 2) * block + v, size_b)
     if want_sums:
@@ -486,7 +490,7 @@ def _retreat(
 
 
 @bare_part
-def failed(f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
+def failed(f, found, xs, hs, h_row, remaining, row, steps, v, fused, want_sums, want_w3):
     """Whether digits may have been lost, or a lane was not to be tried."""
     block = found.size // FOUND
     single = found.itemsize == 4
@@ -496,26 +500,32 @@ def failed(f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
     good = good & (least >= load(found, LOST * block + v))
     # Beside what a w2 took from it that is too small for floats.
     no_w2 = load(found, OWN_W2 * block + v) == 0.0
-    lost = size_b * (2.0 ** least_exponent(found) * times_nothing(found))
-    good = good & (~no_w2 | (least >= lost))
+    nothing = 2.0 ** least_exponent(found) * times_nothing(found)
+    good = good & (~no_w2 | (least >= size_b * nothing))
     rated = load(found, FADES * block + v) != 0.0
     if is_homogeneous(f):
         rated = rated | (load(found, GROWING * block + v) != 0.0)
-    least_sum = like(size_b, least_sum)
-    least_sum = where(rated, RATED_SUM_32 if single else RATED_SUM_64, least_sum)
-    # What is 0 there may have become so, unless no dz counted.
-    good = good & (~rated | (size_b >= least_sum) | (least == np.inf))
+    # What a power of two of the block's own made too small is to be nothing in each sum; what is 0
+    # may have become so, unless no dz counted.
+    most = where(rated, load(found, MOST * block + v), 0.0)
+    lost_dz = where(rated, load(found, SIZE_DZ * block + v) * (64.0 * nothing), 0.0)
+    lost_error = most * (64.0 * nothing)
+    least_sum = maximum(like(size_b, least_sum), lost_dz * most)
+    good = good & (~rated | ((size_b >= least_sum) & (size_b >= lost_dz)) | (least == np.inf))
     good = good & (load(found, IN_REACH * block + v) > 0.0)
     good = good & (load(found, LEAST_SLOPE * block + v) >= np.finfo(found.dtype).tiny)
     if fused:
         squares = load(found, SQUARES * block + v)
         none = (load(found, (SIZES_FOUND + 4) * block + v) == 0.0) & ~rated
         good = good & ((squares >= low(found)) | none) & (squares <= high)
+        good = good & (squares >= lost_error * most)
+        good = good & (load(found, (SIZES_FOUND + 4) * block + v) >= lost_error)
         if want_w3:
             size = load(found, (SIZES_FOUND + 3) * block + v)
-            some = (size >= least_sum) | none
+            least_size = maximum(like(size, SUM_32 if single else SUM_64), lost_error * most)
+            some = (size >= least_size) | none
             if any_lane(~some):
-                some = some | _all_zero(hs, (h_row + 1) * block + v, steps, block)
+                some = some | _all_zero(hs, h_row + 1, remaining, row, steps, v, block)
             good = good & some & (size <= high)
     if want_sums:
         for factor in range(2):
@@ -524,30 +534,32 @@ def failed(f, found, xs, hs, h_row, row, steps, v, fused, want_sums, want_w3):
             if any_lane(~some):
                 least_factor = where(rated, np.inf, like(size, _least_factor(found)))
                 some = some | _none_small(
-                    xs, hs, h_row, row, steps, v, block, factor == 0, least_factor
+                    xs, hs, h_row, remaining, row, steps, v, block, factor == 0, least_factor
                 )
             good = good & some & (size <= high)
     return ~good
 
 
 @bare_part
-def _all_zero(rows, place, steps, block):
-    """Where a number is 0 over all steps."""
-    sum_ = abs(load(rows, place))
-    for s in range(1, steps):
-        sum_ = sum_ + abs(load(rows, s * block + place))
+def _all_zero(hs, h_row, remaining, row, steps, v, block):
+    """Where a state is 0 over all steps of a lane."""
+    running_steps = load(remaining, v)
+    sum_ = like(running_steps, 0.0)
+    for s in range(steps):
+        size = abs(load(hs, (h_row + s) * block + v))
+        sum_ = sum_ + where(running_steps > float(row + s), size, 0.0)
     return sum_ == 0.0
 
 
 @bare_part
-def _none_small(xs, hs, h_row, row, steps, v, block, of_inputs, least_factor):
+def _none_small(xs, hs, h_row, remaining, row, steps, v, block, of_inputs, least_factor):
     """Where factors are 0 or so large that their products with a dz that is good are exact."""
-    x_place = place(xs, v)
-    small = load(hs, h_row * block + v) != load(hs, h_row * block + v)
+    x_place, running_steps = place(xs, v), load(remaining, v)
+    small = running_steps != running_steps
     for s in range(steps):
         factor = load(hs, (h_row + s) * block + v)
         if of_inputs:
             factor = load_row(xs, x_place, row + s)
-        size = abs(factor)
+        size = where(running_steps > float(row + s), abs(factor), 0.0)
         small = small | ((size < least_factor) & (size != 0.0))
     return ~small

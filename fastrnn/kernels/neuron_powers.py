@@ -35,7 +35,6 @@ from fastrnn.kernels.powers import add_exactly, normalise_vector, shifted
 from fastrnn.kernels.rates import (
     STATES,
     least_exponent,
-    most_rated,
     own_steps,
     rate_of,
     set_rates,
@@ -173,10 +172,9 @@ def _advance_scaled(
         good = good & (own >= least_exponent(hs))
         # What scaled inputs lost is to be nothing beside each z.
         lost = (largest * maximum(scale, 1.0)) * 2.0 ** least_exponent(hs)
-        good = good & (lost * times_nothing(hs) <= least)
-        rated = load(rates, (STATES + 1) * block + v) != 1.0
-        good = good & (~rated | (total <= most_rated(hs)))
-    return ~good
+        even = (own == 0.0) & (load(rates, (STATES + 1) * block + v) == 1.0)
+        good = good & (even | (lost * times_nothing(hs) <= least))
+    return ~good & (load(remaining, v) > float(row))
 
 
 @bare_part
@@ -276,6 +274,9 @@ def walk(
     b3 = load(constants, PLAIN_B3 * block + v)
     dh, power = load(carried, DH * block + v), load(carried, POWER * block + v)
     rest, outside = load(carried, REST * block + v), load(carried, OUTSIDE * block + v)
+    # As a mantissa: of 2**-900, products with inputs may be no numbers.
+    dh, shift = normalise_vector(dh)
+    rest = where(dh != 0.0, rest + shift, rest)
     state_power = load(carried, STATE_POWER * block + v)
     first = CARRIED_ROWS
     sum_w1, sum_w2, sum_b, sum_w3, sum_b3, sum_loss = (
@@ -312,6 +313,9 @@ def walk(
             outside = where((up != 0.0) & (abs(up) < LEAST), 1.0, outside)
         some = up != 0.0
         if any_lane(some):
+            if not fused:
+                up, shift = normalise_vector(up)
+                up_power = where(some, shift, 0.0)
             dh, power, rest = _joined(dh, power, rest, up, up_power, some)
         dz_power, dz_rest = power, rest
         if exponents is not None:

@@ -54,7 +54,9 @@ def shifted(v, binades):
 
 @part
 def float_of(v, binades):
-    """v * 2**binades, v within 2**-1000 and 2**1000: rounded once, to 0 or inf if it has to be."""
+    """v * 2**binades: rounded once, to 0 or inf if it has to be."""
+    v, own = normalise_vector(v)
+    binades = binades + own
     bounded = maximum(minimum(binades, 2.0 * MOST_BINADES), -2.0 * MOST_BINADES)
     half = (0.5 * bounded + integer_shift(v)) - integer_shift(v)
     return (v * power_of_two(half + integer_shift(v))) * power_of_two(

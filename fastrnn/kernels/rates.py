@@ -36,8 +36,6 @@ STATES, GROWTH, RATE_ROWS = 0, TABLE_ROWS, 2 * TABLE_ROWS
 # That of gradients that fade is one by itself. Those that fade by more a step, all at once.
 FADING, MOST_FADING = 0, 2.0**20
 NEAREST = 2.0**0.5
-# The largest inputs and states, beside which what subnormal numbers lack is nothing in a sum.
-MOST_32, MOST_64 = 2.0**60, 2.0**400
 # A number is nothing beside one that is so many times larger.
 TIMES_NOTHING_32, TIMES_NOTHING_64 = 2.0**30, 2.0**60
 
@@ -46,12 +44,6 @@ TIMES_NOTHING_32, TIMES_NOTHING_64 = 2.0**30, 2.0**60
 def least_exponent(array):
     """See LEAST_32."""
     return LEAST_32 if array.itemsize == 4 else LEAST_64
-
-
-@bare_part
-def most_rated(array):
-    """See MOST_32."""
-    return MOST_32 if array.itemsize == 4 else MOST_64
 
 
 @bare_part

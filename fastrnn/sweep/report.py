@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn import environment
+from fastrnn import environment, forgetting
 from fastrnn.batch.held import NEW, HeldFile
 from fastrnn.diagnosis import LN_10, lag_text
 from fastrnn.series import BUNDLED
@@ -27,7 +27,7 @@ from fastrnn.text.source import STDIN
 
 COLUMNS = (
     "w2", "loss", "dw1", "dw2", "db", "influence_log10", "influence_sign", "horizon", "exponent",
-    "decades", "saturated", "regime",
+    "exponent_stderr", "decades", "saturated", "regime",
 )  # fmt: skip
 TABLE_ROWS = 13
 # A folder that is being filled, and the file in it that its run holds.
@@ -175,7 +175,7 @@ def write_json(run: dict[str, Any], path: Path) -> None:
 
 
 def readable_table(table: SweepTable) -> str:
-    """A few rows, every regime's range of W2, and the best W2."""
+    """A few rows, every regime's range of W2, and which W2 predicts best and forgets least."""
     table = table.ordered()
     lines = [
         f"{'W2':>11} {'loss':>10} {'|gradient|':>10} {'x_1 on y_T':>14} {'horizon':>8} "
@@ -196,14 +196,9 @@ def readable_table(table: SweepTable) -> str:
     lines.append("")
     if np.isfinite(table.loss).any():
         best = int(np.nanargmin(table.loss))
-        lines.append(f"lowest loss     {table.loss[best]:.4g} at W2 = {table.w2[best]:.4g}")
-    if not np.isnan(table.horizon).all():
-        longest = int(np.nanargmax(table.horizon))
-        unit = "step" if table.horizon[longest] == 1 else "steps"
-        lines.append(
-            f"longest memory  {lag_text(table.horizon[longest])} {unit} "
-            f"at W2 = {table.w2[longest]:.4g}"
-        )
+        lines.append(f"lowest loss: W2 = {table.w2[best]:.4g}, {table.loss[best]:.4g}")
+    if slowest := forgetting.in_words(table.w2, table.exponent, table.exponent_stderr):
+        lines.append(slowest)
     if (table.regime == "vanishing").all():
         lines.append("no W2 here lets a gradient live through the whole sequence")
     return "\n".join(lines)

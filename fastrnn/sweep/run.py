@@ -39,6 +39,7 @@ class SweepTable:
     influence_sign: NDArray[Any]
     horizon: NDArray[Any]
     exponent: NDArray[Any]
+    exponent_stderr: NDArray[Any]
     decades: NDArray[Any]
     saturated: NDArray[Any]
     regime: NDArray[Any]
@@ -112,6 +113,7 @@ def _of_median_sequence(found: Diagnosis) -> dict[str, Any]:
         "influence_sign": found.influence_of_first.sign[chosen],
         "horizon": found.horizon[chosen],
         "exponent": found.exponent[chosen],
+        "exponent_stderr": found.exponent_stderr[chosen],
         "decades": found.decades[chosen],
         "saturated": found.saturated[chosen],
         "regime": found.regime[chosen],
