@@ -12,7 +12,7 @@ from numba.extending import overload
 from fastrnn.kernels.activations import is_homogeneous, slope_scaled
 from fastrnn.kernels.jit import apart, bare, bare_part
 from fastrnn.kernels.memory import lanes_of, load, load_double, store
-from fastrnn.kernels.powers import shifted
+from fastrnn.kernels.powers import normalise_vector, shifted
 from fastrnn.kernels.rates import (
     FADING,
     GROWTH,
@@ -36,7 +36,7 @@ from fastrnn.kernels.simd import (
     power_of_two,
     where,
 )
-from fastrnn.kernels.tiles import load_row, load_row_double, place
+from fastrnn.kernels.tiles import load_row, place
 
 # Numbers whose exponents are at most so large, and no less than minus that, are taken as they are.
 KEPT_32, KEPT_64 = 20.0, 200.0
@@ -58,11 +58,11 @@ STATE_ROWS = STEPS + 1
 # |dz|; sums of w1, w2, b, w3, b3, and of their absolute terms; of squares; 1 where all that failed;
 # the least derivative; beside what dz digits of upstream gradients are nothing; rates at which the
 # block grows and fades (``rates``); the w2 by which dz is carried on; the
-# largest and the mean exponent of the slopes; the largest of inputs, states and errors; the sum of
-# |dz| without powers of two.
+# largest exponent and the mean log2 of the slopes; the largest of inputs, states and errors; the
+# sum of |dz| without powers of two; the largest of what is upstream; whether states' powers fit it.
 CARRIED, FACTOR, STATE_SCALE, IN_REACH, LEAST_DZ, SUMS_FOUND, SIZES_FOUND = 0, 1, 2, 3, 4, 5, 10
 SQUARES, BAD, LEAST_SLOPE, LOST, GROWING, FADES, OWN_W2 = 15, 16, 17, 18, 19, 20, 21
-TOP, MEAN, MOST, SIZE_DZ, FOUND = 22, 23, 24, 25, 26
+TOP, MEAN, MOST, SIZE_DZ, LARGEST, FITS, FOUND = 22, 23, 24, 25, 26, 27, 28
 # Rows of what is carried from block to block in float64: dh * 2**(power + rest); 1 where lanes are
 # outside; blocks that are not to be tried in floats, and 0 if there are some; exponents of the
 # block's dh and of its states; 1 where those of all sums are 0; 1 where a block failed as it is;
@@ -183,9 +183,10 @@ def scale_slopes(
 def _scale_slopes(
     f, slopes, row, steps, v, within, block, zs, ks, running_steps, chosen
 ):  # fmt: skip
-    """The same of some lanes, in the steps' type: which, the largest and the mean exponent."""
+    """The same of some lanes, in the steps' type: which, the largest exponent, the mean of log2."""
     n = lanes_of(zs)
     top, total = like(running_steps, -np.inf), like(running_steps, 0.0)
+    mantissas = total
     for s in range(steps):
         at = (row + s) * block + v
         m, k = slope_scaled(f, _load(zs, s * n + within, top))
@@ -194,7 +195,7 @@ def _scale_slopes(
         store(ks, s * 16, k)
         counts = running & (m != 0.0)
         top = where(counts & (k > top), k, top)
-        total = total + where(counts, k, 0.0)
+        total, mantissas = total + where(counts, k, 0.0), mantissas + where(counts, m, 0.0)
     usable = chosen & (abs(top) < MOST_POWER)
     for s in range(steps):
         at = (row + s) * block + v
@@ -203,7 +204,8 @@ def _scale_slopes(
         # One far below the largest has lost its size, and `failed` is to see it.
         near = where(lower >= least_exponent(slopes), near, 0.0)
         store(slopes, at, where(usable & (running_steps > float(row + s)), near, slope))
-    return usable, top, total / maximum(own_steps(running_steps, row, steps), 1.0)
+    own = maximum(own_steps(running_steps, row, steps), 1.0)
+    return usable, top, total / own + _log2(mantissas / own)
 
 
 def _load(array, at, v):
@@ -219,11 +221,19 @@ def _typed_load(array, at, v):
 
 
 @bare_part
+def _log2(v):
+    """log2 of a positive number, to a tenth."""
+    m, e = normalise_vector(v)
+    return e + (m - 1.0)
+
+
+@bare_part
 def _take_slopes(constants, carried, block, v, usable, top, mean, fused):
     """The power of some lanes' slopes, and the rate at which what is carried fades."""
     before = load(carried, FADE * block + v)
     if not fused:
-        fade = -(mean + load(constants, (W2 + 1) * block + v))
+        w2 = abs(load(constants, W2 * block + v))
+        fade = -(mean + load(constants, (W2 + 1) * block + v) + _log2(w2))
         fade = maximum((fade + integer_shift(fade)) - integer_shift(fade), 0.0)
         store(carried, FADE * block + v, where(usable & (fade < MOST_POWER), fade, before))
     power, tried = load(carried, SLOPE_POWER * block + v), load(carried, TRIED * block + v)
@@ -241,43 +251,49 @@ def rate_of_block(carried, found, growing, v):
 
 @bare_part
 def prepare(
-    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried, found, rates
+    constants, readout, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried, found, rates
 ):  # fmt: skip
-    """What is carried, and factors of what is upstream, of 8 lanes for a block of steps."""
-    block = found.size // FOUND
-    dh, state = load(carried, DH * block + v), load(carried, STATE_POWER * block + v)
-    power, rest = load(carried, POWER * block + v), load(carried, REST * block + v)
-    one, tried = like(dh, 1.0), load(carried, TRIED * block + v)
-    uneven = (power != 0.0) | (rest != 0.0) | (state != 0.0)
-    rate = rate_of_block(carried, found, rates is not None, v)
-    uneven = uneven | (rate != 0.0) | (load(carried, SLOPE_POWER * block + v) != 0.0)
-    if not any_lane(tried > 0.0):
-        store(carried, BASE * block + v, power)
-        store(found, IN_REACH * block + v, tried)
-    elif any_lane(uneven):
-        _bring_near(
-            constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried, found, rates
+    """What is carried, and factors of what is upstream, of a vector for a block of steps."""
+    n, block = lanes_of(found), found.size // FOUND
+    some, uneven = False, False
+    for u in range(v, v + n, 8):
+        some = some or any_lane(load(carried, TRIED * block + u) > 0.0)
+        rate, state = (
+            rate_of_block(carried, found, rates is not None, u),
+            load(carried, STATE_POWER * block + u),
         )
-    else:
-        store(found, LOST * block + v, like(dh, 0.0))
-        store(found, FADES * block + v, like(dh, 0.0))
-        store(found, OWN_W2 * block + v, load(constants, PLAIN_W2 * block + v))
-        store(carried, BASE * block + v, power)
-        store(found, CARRIED * block + v, dh)
-        store(found, FACTOR * block + v, load(constants, PLAIN_W3 * block + v) if fused else one)
-        store(found, STATE_SCALE * block + v, one)
-        store(found, IN_REACH * block + v, tried)
+        power, rest = load(carried, POWER * block + u), load(carried, REST * block + u)
+        own = (power != 0.0) | (rest != 0.0) | (state != 0.0) | (rate != 0.0)
+        own = own | (load(carried, SLOPE_POWER * block + u) != 0.0)
+        uneven = uneven or any_lane(own)
+        store(found, STATE_SCALE * block + u, scale_of(found, state))
+    if some and uneven:
+        _measure_upstream(
+            readout, xs, hs, h_row, ups, remaining, fused, row, steps, v, found, rates
+        )
+        for u in range(v, v + n, 8):
+            _bring_near(constants, remaining, fused, row, steps, u, carried, found, rates)
+        return
+    for u in range(v, v + n, 8):
+        dh, zero = load(carried, DH * block + u), like(load(carried, u), 0.0)
+        factor = load(constants, PLAIN_W3 * block + u) if fused else zero + 1.0
+        store(carried, BASE * block + u, load(carried, POWER * block + u))
+        store(found, CARRIED * block + u, dh)
+        store(found, FACTOR * block + u, factor)
+        store(found, LOST * block + u, zero)
+        store(found, FADES * block + u, zero)
+        store(found, OWN_W2 * block + u, load(constants, PLAIN_W2 * block + u))
+        store(found, IN_REACH * block + u, load(carried, TRIED * block + u))
 
 
 @bare
-def _bring_near(
-    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried, found, rates
-):  # fmt: skip
-    """The same where something has an exponent."""
+def _bring_near(constants, remaining, fused, row, steps, v, carried, found, rates):
+    """The same of 8 lanes, where something has an exponent."""
     apart()
     block, least = found.size // FOUND, least_exponent(found)
     dh, state = load(carried, DH * block + v), load(carried, STATE_POWER * block + v)
     power = load(carried, POWER * block + v) + load(carried, REST * block + v)
+    largest, usable = load_double(found, LARGEST * block + v), load_double(found, FITS * block + v)
     zero = like(dh, 0.0)
     # Exponents: of what is upstream at the block's end, of what is carried.
     growth, unit, own = zero, zero, own_steps(load_double(remaining, v), row, steps)
@@ -286,10 +302,6 @@ def _bring_near(
     if fused:
         unit = state + growth * own
     base = where(dh != 0.0, power, unit)
-    scale = scale_of(found, state)
-    largest, fits = _upstream(
-        constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
-    )
     some, gap = largest != 0.0, base - unit
     fade = where(some, 0.0, load(carried, FADE * block + v))
     store(carried, FADE * block + v, fade)
@@ -305,7 +317,7 @@ def _bring_near(
     dh = where(below, shifted(dh, gap), dh)
     dh = where(nothing, copysign(like(dh, 2.0**least), dh), dh)
     base, gap = where(below, unit, base), where(below, 0.0, gap)
-    usable = where(state < least, zero, fits)
+    usable = where(state < least, zero, usable)
     factor = where(some, scale_of(found, gap), zero)
     if fused:
         w3 = load(constants, PLAIN_W3 * block + v)
@@ -318,52 +330,52 @@ def _bring_near(
     store(carried, BASE * block + v, base)
     store(found, CARRIED * block + v, dh)
     store(found, FACTOR * block + v, factor)
-    store(found, STATE_SCALE * block + v, scale)
     usable = where(own > 0.0, usable, 1.0)
     store(found, IN_REACH * block + v, usable * load(carried, TRIED * block + v))
 
 
 @bare
-def _upstream(
-    constants, xs, hs, h_row, ups, remaining, fused, row, steps, v, scale, found, rates
+def _measure_upstream(
+    readout, xs, hs, h_row, ups, remaining, fused, row, steps, v, found, rates
 ):  # fmt: skip
-    """The largest size of what is upstream; 1 where powers of two take no digit from anything."""
+    """The largest sizes of a vector: of what is upstream, and of inputs, states and errors.
+
+    And 1 where powers of two of the states take no digit from errors.
+    """
+    apart()
     block = found.size // FOUND
-    w3, b3 = load(constants, PLAIN_W3 * block + v), load(constants, PLAIN_B3 * block + v)
-    x_place, up_place, running_steps = place(xs, v), place(ups, v), load_double(remaining, v)
-    zero, one = like(w3, 0.0), like(w3, 1.0)
+    w3, b3 = load(readout, v), load(readout, block + v)
+    x_place, up_place, running_steps = place(xs, v), place(ups, v), load(remaining, v)
+    scale, zero = load(found, STATE_SCALE * block + v), like(w3, 0.0)
     largest, least, offset, most = zero, like(w3, np.inf), zero, zero
     own_scale = last_scale = scale
     for s in range(steps):
         running = running_steps > float(row + s)
-        up = load_row_double(ups, up_place, row + s)
+        up, size = load_row(ups, up_place, row + s), zero
         if rates is not None:
-            own_scale = scale * load_double(rates, (STATES + s + 1) * block + v)
+            own_scale = scale * load(rates, (STATES + s + 1) * block + v)
             last_scale = own_scale
-        size = zero
         if rates is not None or not fused:
-            before = load_double(hs, (h_row + s) * block + v)
-            size = maximum(abs(load_row_double(xs, x_place, row + s)), abs(before))
+            before = load(hs, (h_row + s) * block + v)
+            size = maximum(abs(load_row(xs, x_place, row + s)), abs(before))
         if fused:
-            product = w3 * load_double(hs, (h_row + s + 1) * block + v)
-            own = where(running, abs(b3 - up), 0.0)
-            up = fma(b3 - up, own_scale, product)
+            h, own = load(hs, (h_row + s + 1) * block + v), b3 - up
+            up = fma(w3, h, own * own_scale)
             if rates is not None:
-                after = abs(load_double(hs, (h_row + s + 1) * block + v))
-                size = maximum(maximum(size, after), abs(up))
-                least = minimum(where(running, abs(product), np.inf), least)
+                size = maximum(maximum(size, abs(h)), abs(up))
+                least = minimum(where(running, abs(w3 * h), np.inf), least)
+                own = where(running, abs(own), 0.0)
                 offset = where(own <= offset, offset, own)
-                up = up * load_double(rates, (GROWTH + s) * block + v)
-        size = where(running, size, 0.0)
+                up = up * load(rates, (GROWTH + s) * block + v)
+        size, up = where(running, size, 0.0), where(running, abs(up), 0.0)
         most = where(size <= most, most, size)
-        size = where(running, abs(up), 0.0)
-        largest = where(size <= largest, largest, size)
-    store(found, MOST * block + v, most)
+        largest = where(up <= largest, largest, up)
     # By a scale that small, digits are lost of what may be nothing beside a product.
     lost = offset * maximum(scale, 1.0) * (2.0 ** least_exponent(found) * times_nothing(found))
-    nothing = (least >= low(found)) & (least >= lost)
-    bad = (last_scale < 2.0 ** -reach(found)) & ~nothing
-    return largest, where(bad, zero, one)
+    bad = (last_scale < 2.0 ** -reach(found)) & ~((least >= low(found)) & (least >= lost))
+    store(found, MOST * block + v, most)
+    store(found, LARGEST * block + v, largest)
+    store(found, FITS * block + v, where(bad, zero, 1.0))
 
 
 @bare_part

@@ -486,12 +486,12 @@ def _retreat(
                     f, constants, slopes, row, steps, v, zs, ks, remaining, fused, PATIENCE,
                     carried, found, walked,
                 )  # fmt: skip
-            for u in range(v, v + n, 8):
-                prepare(
-                    constants, xs, hs, h_row, ups, remaining, fused, row, steps, u, carried, found,
-                    rates,
-                )  # fmt: skip
-                if hes is not None:
+            prepare(
+                constants, readout, xs, hs, h_row, ups, remaining, fused, row, steps, v, carried,
+                found, rates,
+            )  # fmt: skip
+            if hes is not None:
+                for u in range(v, v + n, 8):
                     # States with an exponent at each step are none of floats.
                     each = load_double(hes, h_row * block + u) < 0.0
                     usable = load_double(found, IN_REACH * block + u)
