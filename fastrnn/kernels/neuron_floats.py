@@ -131,7 +131,9 @@ def find_rates(f, weights, hes, h_row, remaining, fused, row, steps, v, carried,
         fading = where(own > 0.0, fading, 0.0)
     store(found, FADES * block + v, fading)
     for u in range(v, v + lanes_of(found), 8):
-        store(carried, FADE * block + u, load_double(found, FADES * block + u))
+        # Of nothing there is nothing to fade.
+        some = load(carried, DH * block + u) != 0.0
+        store(carried, FADE * block + u, where(some, load_double(found, FADES * block + u), 0.0))
         store(carried, SLOPE_POWER * block + u, like(load(carried, u), 0.0))
 
 
@@ -502,7 +504,9 @@ def _retreat(
 
 
 @bare_part
-def failed(f, found, xs, hs, h_row, remaining, row, steps, v, fused, want_sums, want_w3):
+def failed(
+    f, found, xs, hs, h_row, remaining, row, steps, v, dzs, fused, want_sums, want_w3
+):  # fmt: skip
     """Whether digits may have been lost, or a lane was not to be tried."""
     block = found.size // FOUND
     single = found.itemsize == 4
@@ -546,7 +550,7 @@ def failed(f, found, xs, hs, h_row, remaining, row, steps, v, fused, want_sums, 
             if any_lane(~some):
                 least_factor = where(rated, np.inf, like(size, _least_factor(found)))
                 some = some | _none_small(
-                    xs, hs, h_row, remaining, row, steps, v, block, factor == 0, least_factor
+                    xs, hs, h_row, remaining, row, steps, v, dzs, factor == 0, least_factor
                 )
             good = good & some & (size <= high)
     return ~good
@@ -564,14 +568,19 @@ def _all_zero(hs, h_row, remaining, row, steps, v, block):
 
 
 @bare_part
-def _none_small(xs, hs, h_row, remaining, row, steps, v, block, of_inputs, least_factor):
-    """Where factors are 0 or so large that their products with a dz that is good are exact."""
+def _none_small(xs, hs, h_row, remaining, row, steps, v, dzs, of_inputs, least_factor):
+    """Where factors are 0 or so large that their products with a dz that is good are exact.
+
+    Those of a dz that is 0 do not count.
+    """
+    block = dzs.size // STEPS
     x_place, running_steps = place(xs, v), load(remaining, v)
     small = running_steps != running_steps
     for s in range(steps):
         factor = load(hs, (h_row + s) * block + v)
         if of_inputs:
             factor = load_row(xs, x_place, row + s)
-        size = where(running_steps > float(row + s), abs(factor), 0.0)
+        counts = (running_steps > float(row + s)) & (load(dzs, s * block + v) != 0.0)
+        size = where(counts, abs(factor), 0.0)
         small = small | ((size < least_factor) & (size != 0.0))
     return ~small

@@ -506,7 +506,19 @@ def _retreat(
                     steps, v, found, rates, fades, dzs, want_sums,
                 )  # fmt: skip
                 failed_lanes = failed(
-                    f, found, xs, hs, h_row, remaining, row, steps, v, fused, want_sums, want_w3
+                    f,
+                    found,
+                    xs,
+                    hs,
+                    h_row,
+                    remaining,
+                    row,
+                    steps,
+                    v,
+                    dzs,
+                    fused,
+                    want_sums,
+                    want_w3,
                 )
             again = any_lane(failed_lanes)
             if not again:
