@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from fastrnn.checks import FloatArray
 from fastrnn.kernels import BOUNDED
 from fastrnn.kernels.memory import REGISTER_BYTES
-from fastrnn.kernels.neuron_gradient import SEGMENT, SUMS
+from fastrnn.kernels.neuron_gradient import SEGMENT
+from fastrnn.kernels.neuron_sums import SUMS
 from fastrnn.kernels.sums import ordered_total
 from fastrnn.lanes import LANE_BYTES, Carried, Lanes, ScaledPair, State, no_sums
 from fastrnn.rnn import Weights

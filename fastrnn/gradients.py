@@ -18,8 +18,8 @@ from fastrnn import chunks, exact_walks, layers_scaled
 from fastrnn.checks import FloatArray, is_finite
 from fastrnn.engine import EMPTY, FEWER, lanes, layers, zeros
 from fastrnn.exact_walks import ZERO
-from fastrnn.kernels.neuron_gradient import SUMS
 from fastrnn.kernels.neuron_powers import LEAST
+from fastrnn.kernels.neuron_sums import SUMS
 from fastrnn.kernels.rows import LOST, VOID
 from fastrnn.kernels.scaled_sums import SUM, mark_lost, round_totals
 from fastrnn.kernels.sums import ordered_sum, ordered_total

@@ -209,7 +209,7 @@ class Lanes:
         """A gradient of the last state and upstream (K, B, T) pulled back.
 
         What is carried becomes the gradient of h_0. Adds to ``sums`` (6, K, B, SUM), in the order
-        of `neuron_gradient.SUMS`; writes ``dx`` (K, B, T) times a scale, floats or mantissas and
+        of `neuron_sums.SUMS`; writes ``dx`` (K, B, T) times a scale, floats or mantissas and
         exponents; and returns which lanes (K, B) were outside the kernel's range: see there.
         """
         outside = np.zeros(carried.dh.shape[:2], np.uint8)

@@ -18,7 +18,7 @@ from fastrnn import engine, gradients
 from fastrnn.checks import FloatArray, float_array
 from fastrnn.gradients import Found
 from fastrnn.kernels import BOUNDED
-from fastrnn.kernels.neuron_gradient import SUMS
+from fastrnn.kernels.neuron_sums import SUMS
 from fastrnn.lanes import SLICE, Carried, State, no_sums
 from fastrnn.layers import MOST_SUMS, SLICE_STEPS, TEAM
 from fastrnn.rnn import RNN

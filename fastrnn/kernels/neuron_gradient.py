@@ -37,12 +37,10 @@ from fastrnn.kernels.blocks import (
 )
 from fastrnn.kernels.jit import apart, bare, bare_part, kernel
 from fastrnn.kernels.memory import (
-    get,
     lanes_of,
     load,
     load_double,
     numbers_at,
-    put,
     store,
 )
 from fastrnn.kernels.neuron import find_starts, pre_activation
@@ -68,25 +66,19 @@ from fastrnn.kernels.neuron_floats import (
     PLAIN_W3,
     POWER,
     REST,
-    SIZES_FOUND,
     SLOPE_POWER,
-    SQUARES,
     STATE_POWER,
     STATE_ROWS,
-    SUMS_FOUND,
     TRIED,
     W1,
     W2,
     W3,
     failed,
-    find_rates,
     kept,
     kept_below,
-    prepare,
-    rate_of_block,
     retreat,
-    scale_slopes,
 )
+from fastrnn.kernels.neuron_near import find_rates, prepare, rate_of_block
 from fastrnn.kernels.neuron_powers import (
     LEFT,
     POWER_ROWS,
@@ -96,6 +88,15 @@ from fastrnn.kernels.neuron_powers import (
     settled,
     split,
     walk,
+)
+from fastrnn.kernels.neuron_slopes import scale_slopes
+from fastrnn.kernels.neuron_sums import (
+    SUMS,
+    clear_sums,
+    close_segment,
+    copy_sums,
+    take_plain_sums,
+    take_sums,
 )
 from fastrnn.kernels.powers import float_of, normalise, normalise_vector
 from fastrnn.kernels.rates import (
@@ -108,14 +109,7 @@ from fastrnn.kernels.rates import (
     set_rates,
 )
 from fastrnn.kernels.scaled_sums import (
-    NO_POWER,
     SUM,
-    add_block,
-    add_block_at,
-    add_totals,
-    load_sum,
-    store_sum,
-    store_sum_where,
 )
 from fastrnn.kernels.simd import any_lane, copysign, like, minimum, where
 from fastrnn.kernels.tiles import (
@@ -129,8 +123,6 @@ from fastrnn.kernels.tiles import (
 )
 from fastrnn.kernels.turns import finish, take
 
-# What is summed up: gradients, and half the squared errors.
-SUMS = ("w1", "w2", "b", "w3", "b3", "loss")
 # Steps whose sums are added up before they meet those of other segments; after them, all lanes are
 # tried in floats again. No power of two: a cache would have the same few places for the rows of
 # all the chunks of a long sequence.
@@ -223,7 +215,7 @@ def backward(
         for at in range(PLAIN_SUMS * block):
             carried[at] = 0.0
         if want_sums:
-            _copy_sums(sums, nets, sequences, width, h0.shape[0], h0.shape[1], totals, False)
+            copy_sums(sums, nets, sequences, width, h0.shape[0], h0.shape[1], totals, False)
         for lane in range(width):
             k, i = nets[lane], sequences[lane]
             _set_constants(constants, W1, lane, w1[k, 0, 0])
@@ -263,7 +255,7 @@ def backward(
                 f, weights, inputs, x_layouts, x_offsets, x[2], ends, least, longest, tile, width,
                 remaining, x_tile, tile_offsets, starts, hs,
             )  # fmt: skip
-        _clear_sums(carried, block)
+        clear_sums(carried, block)
         for v in range(0, width, 8):
             own = settled(*_load_carried(carried, block, v), fused, h0)
             _store_carried(carried, block, v, *own)
@@ -306,7 +298,7 @@ def backward(
                         patience,
                     )  # fmt: skip
                 if want_sums and (t + row) % SEGMENT == 0:
-                    _close_segment(carried, totals, width, block)
+                    close_segment(carried, totals, width, block)
             if want_dx != NO_DX:
                 store_tile(rows, outputs, layouts, offsets, mantissas[3], t, tile_steps, width, -1)
             if want_dx == SCALED_DX:
@@ -321,55 +313,8 @@ def backward(
             if carried[OUTSIDE * block + lane] > 0.0:
                 outside[k, i] = 1
         if want_sums:
-            _copy_sums(sums, nets, sequences, width, h0.shape[0], h0.shape[1], totals, True)
+            copy_sums(sums, nets, sequences, width, h0.shape[0], h0.shape[1], totals, True)
         finish(turns)
-
-
-@bare
-def _copy_sums(sums, nets, sequences, width, bank_size, batch_size, totals, back):
-    """Sums (6, K, B, SUM) of a block's lanes to rows of numbers, or ``back``."""
-    block = totals.size // (SUM * len(SUMS))
-    for slot in range(len(SUMS)):
-        for lane in range(width):
-            lane_of_all = (slot * bank_size + nets[lane]) * batch_size + sequences[lane]
-            for number in range(SUM):
-                at, own = SUM * lane_of_all + number, (SUM * slot + number) * block + lane
-                if back:
-                    put(sums, at, get(totals, own))
-                else:
-                    put(totals, own, get(sums, at))
-
-
-@bare
-def _close_segment(carried, totals, width, block):
-    """Add the sums of a segment to those of later ones."""
-    for slot in range(len(SUMS)):
-        for v in range(0, width, 8):
-            term = load_sum(carried, CARRIED_ROWS + SUM * slot, block, v)
-            before = load(totals, (SUM * slot + 2) * block + v)
-            if not any_lane(before != 0.0):
-                store_sum_where(totals, SUM * slot, block, v, term, term[2] != 0.0)
-                continue
-            for lane in range(v, v + 8):
-                at, own = (CARRIED_ROWS + SUM * slot) * block + lane, SUM * slot * block + lane
-                found = add_totals(
-                    (totals[own], totals[own + block], totals[own + 2 * block],
-                     totals[own + 3 * block]),
-                    (carried[at], carried[at + block], carried[at + 2 * block],
-                     carried[at + 3 * block]),
-                )  # fmt: skip
-                for number in range(SUM):
-                    totals[own + number * block] = found[number]
-    _clear_sums(carried, block)
-
-
-@bare_part
-def _clear_sums(carried, block):
-    for at in range(PLAIN_SUMS * block, carried.size):
-        carried[at] = 0.0
-    for slot in range(len(SUMS)):
-        for lane in range(block):
-            carried[(CARRIED_ROWS + SUM * slot + SUM - 1) * block + lane] = NO_POWER
 
 
 @bare_part
@@ -557,12 +502,12 @@ def _retreat(
                 if hes is not None:
                     ordinary = ordinary & (load(carried, STATE_POWER * block + u) == 0.0)
                 if again or any_lane(~ordinary):
-                    _take_sums(
+                    take_sums(
                         carried, found, block, u, bad, base + slope_power, growth, own, fused,
                         want_sums, want_w3,
                     )  # fmt: skip
                 else:
-                    _take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
+                    take_plain_sums(carried, found, block, u, fused, want_sums, want_w3)
                 _take_carried(
                     constants, remaining, fused, row, dzs, carried, block, u, bad, base,
                     rate * (own - 1.0) + slope_power, hs,
@@ -585,61 +530,6 @@ def _wait(carried, block, v, failed_before, bad, twice, patience):
     left = minimum(where(failed_before, after, 0.0), 2.0 * patience)
     store(carried, NOT_TRIED * block + v, left)
     store(carried, TRIED * block + v, where(left > 0.0, 0.0, like(left, 1.0)))
-
-
-@bare_part
-def _take_plain_sums(carried, found, block, v, fused, want_sums, want_w3):
-    """Add the sums of a block to those that have no exponents either."""
-    for slot in range(5):
-        wanted = want_sums
-        if slot >= 3:
-            wanted = fused and (want_w3 or slot == 4)
-        if wanted:
-            sum_ = load_sum(carried, CARRIED_ROWS + SUM * slot, block, v)
-            term = load_double(found, (SUMS_FOUND + slot) * block + v)
-            size = load_double(found, (SIZES_FOUND + slot) * block + v)
-            sum_ = add_block(sum_, term, size)
-            store_sum(carried, CARRIED_ROWS + SUM * slot, block, v, sum_)
-    if fused:
-        sum_ = load_sum(carried, CARRIED_ROWS + SUM * 5, block, v)
-        squares = 0.5 * load_double(found, SQUARES * block + v)
-        store_sum(carried, CARRIED_ROWS + SUM * 5, block, v, add_block(sum_, squares, squares))
-
-
-@bare_part
-def _take_sums(
-    carried, found, block, v, bad, base, growth, own, fused, want_sums, want_w3
-):  # fmt: skip
-    """Add the sums of a block in floats to those of the lanes for which they are good."""
-    state = load(carried, STATE_POWER * block + v)
-    plain = state == 0.0
-    # Exponents at the end of the walk, where gradients are largest, and states least.
-    base = base + growth * (own - 1.0)
-    if want_sums:
-        plain = plain & _take_sum(carried, found, 0, block, v, bad, base)
-        plain = plain & _take_sum(carried, found, 1, block, v, bad, base + state)
-        plain = plain & _take_sum(carried, found, 2, block, v, bad, base)
-    if fused:
-        state = state + growth * own
-        if want_w3:
-            plain = plain & _take_sum(carried, found, 3, block, v, bad, state + state)
-        plain = plain & _take_sum(carried, found, 4, block, v, bad, state)
-        squares = where(bad, 0.0, 0.5 * load_double(found, SQUARES * block + v))
-        sum_ = load_sum(carried, CARRIED_ROWS + SUM * 5, block, v)
-        sum_ = add_block_at(sum_, squares, squares, state + state)
-        plain = plain & (sum_[3] == 0.0)
-        store_sum(carried, CARRIED_ROWS + SUM * 5, block, v, sum_)
-    store(carried, PLAIN_SUMS * block + v, where(plain, like(state, 1.0), 0.0))
-
-
-@bare_part
-def _take_sum(carried, found, slot, block, v, bad, power):
-    """One of them; where its exponent is 0."""
-    term = where(bad, 0.0, load_double(found, (SUMS_FOUND + slot) * block + v))
-    size = where(bad, 0.0, load_double(found, (SIZES_FOUND + slot) * block + v))
-    sum_ = add_block_at(load_sum(carried, CARRIED_ROWS + SUM * slot, block, v), term, size, power)
-    store_sum(carried, CARRIED_ROWS + SUM * slot, block, v, sum_)
-    return sum_[3] == 0.0
 
 
 @bare_part

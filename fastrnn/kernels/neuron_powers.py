@@ -29,8 +29,8 @@ from fastrnn.kernels.neuron_floats import (
     kept,
     kept_below,
     low,
-    scale_of,
 )
+from fastrnn.kernels.neuron_near import scale_of
 from fastrnn.kernels.powers import add_exactly, normalise_vector, shifted
 from fastrnn.kernels.rates import (
     STATES,

@@ -6,7 +6,7 @@ carried back is D * 2**(power + rate j) after j steps. Inputs are multiplied by 
 time nothing beside such a state. All factors are powers of two: which rate was taken changes no
 bit, as long as nothing that counts becomes subnormal, and the kernels look at that.
 
-A gradient that fades alone has such a rate with any f, once slopes are known: see `scale_slopes`.
+A gradient that fades alone has such a rate with any f, once slopes are known (``neuron_slopes``).
 
 The factors are rows of tables, which are made anew when a lane's rate is another.
 """
