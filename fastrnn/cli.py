@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from fastrnn.sweep.job import PreparedSeries
     from fastrnn.sweep.run import SweepTable
 
-DEFAULT_W2 = "0.01:100:81"
+DEFAULT_W2 = "-100:-0.01:41,0,0.01:100:41"
 FILES = ("sweep.csv", "sweep.png", "run.json")
-# W2 whose influence by lag is drawn: evenly spread ones, and the one that remembers longest.
+# W2 whose influence by lag is drawn: evenly spread ones, and the one that forgets most slowly.
 SPREAD_PROFILES = 5
 
 
@@ -301,11 +301,14 @@ def _reason(error: Exception) -> str:
 def _picture(
     table: SweepTable, prepared: PreparedSeries, series: str, weights: dict[str, Any]
 ) -> Any:
+    from fastrnn.forgetting import slowest
     from fastrnn.plot import sweep_figure
     from fastrnn.sweep.run import influence_by_lag
 
     ordered = table.ordered()
     spread = np.linspace(0, len(ordered.w2) - 1, SPREAD_PROFILES).round().astype(int)
-    chosen = ordered.w2[np.unique([*spread, np.argmax(ordered.horizon)])]
-    by_lag = {w2: influence_by_lag(prepared.values, w2, **weights) for w2 in chosen}
+    chosen = set(ordered.w2[spread])
+    if (found := slowest(ordered.w2, ordered.exponent, ordered.exponent_stderr)) is not None:
+        chosen.add(found.w2)
+    by_lag = {w2: influence_by_lag(prepared.values, w2, **weights) for w2 in sorted(chosen)}
     return sweep_figure(table, by_lag, title=title(series, prepared, weights["activation"]))

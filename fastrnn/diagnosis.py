@@ -16,14 +16,12 @@ from fastrnn.checks import FloatArray
 from fastrnn.equilibria import FixedPoints, fixed_points_of
 from fastrnn.exponents import Estimate, error_text
 from fastrnn.folds import fold
-from fastrnn.forgetting import in_words
+from fastrnn.forgetting import HORIZON_DECADES, in_words
 from fastrnn.rnn import RNN
 from fastrnn.scaled import Scaled, already_normal
 from fastrnn.sequences import Sequences
 
 LN_10 = math.log(10.0)
-# The memory horizon is where an input's influence falls below this share of the newest one's.
-HORIZON_DECADES = 3.0
 # Balanced: over the whole sequence the gradient grows or shrinks by no more than a factor of 10.
 BALANCED_DECADES = 1.0
 # Saturated: f' below a tenth of its largest value. That is |h| > sqrt(0.9) for tanh, and for a
@@ -283,7 +281,7 @@ class Diagnosis:
         ]
         if len(index) > SUMMARY_ROWS:
             lines.append(f"... and {len(index) - SUMMARY_ROWS} more")
-        if of_w2:
+        if of_w2 and index:
             # Of many sequences that of the (lower) median exponent.
             nets = np.arange(len(self.exponent))
             exponent, stderr = (

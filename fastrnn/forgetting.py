@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-# What is left of an input when it counts as forgotten: that of a horizon.
-LEFT = 0.01
+# The memory horizon is where an input's influence falls below this share of the newest one's.
+HORIZON_DECADES = 3.0
 
 
 class Slowest(NamedTuple):
@@ -49,9 +49,10 @@ def slowest(w2: ArrayLike, exponent: ArrayLike, stderr: ArrayLike) -> Slowest | 
 def pace(exponent: float) -> str:
     """In words, how fast an exponent below 0 forgets."""
     factor = math.exp(-exponent) if exponent > -700 else math.inf
-    steps = math.ceil(math.log(LEFT) / exponent)
+    steps = math.ceil(HORIZON_DECADES * math.log(10) / -exponent)
     by = f"a factor of {factor:.3g}" if factor < 1e6 else f"10^{exponent / math.log(10):.3g}"
-    return f"{by} a step, {LEFT:.0%} left after {steps} {'step' if steps == 1 else 'steps'}"
+    left = f"{10**-HORIZON_DECADES:.1%}"
+    return f"{by} a step, {left} left after {steps} {'step' if steps == 1 else 'steps'}"
 
 
 def in_words(w2: ArrayLike, exponent: ArrayLike, stderr: Any) -> str:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fastrnn import engine
 from fastrnn.checks import FloatArray
-from fastrnn.diagnosis import HORIZON_DECADES, LN_10, regimes
+from fastrnn.diagnosis import LN_10, regimes
 from fastrnn.folds import fold_mean
+from fastrnn.forgetting import HORIZON_DECADES
 from fastrnn.growth import new_windows
 from fastrnn.rnn import RNN
 from fastrnn.sequences import sequences

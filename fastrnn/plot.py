@@ -9,12 +9,14 @@ Colours are the Okabe-Ito set, told apart with any colour vision (Okabe and Ito 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.diagnosis import HORIZON_DECADES, LN_10, regimes, stretches
+from fastrnn.diagnosis import LN_10, regimes, stretches
+from fastrnn.forgetting import HORIZON_DECADES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +41,8 @@ FAR_DECADES = 30.0
 LINEAR_DECADES = 10.0
 # Past so many it is drawn at the edge.
 MOST_DECADES = 1e12
+# Powers of ten of one sign that fit below an axis of both.
+MOST_SIGNED_TICKS = 3
 # W2 of either sign with a larger one than so many times the median are spread by magnitude.
 EVEN = 10.0
 # Beyond it, and below its inverse, an axis of matplotlib overflows.
@@ -371,7 +375,7 @@ def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title:
     figure = _figure((10, 7.5))
     figure.suptitle(title)
     (loss, growth), (gradient, lags) = figure.subplots(2, 2)
-    _against_w2(loss, table, {"loss": np.log10(_positive(table.loss))})
+    _against_w2(loss, table, {"loss": _finite(table.loss_log10)})
     loss.set(title="error of the next value", ylabel="log$_{10}$ mean squared error")
     _against_w2(growth, table, {"growth": _finite(table.exponent / LN_10)})
     growth.axhline(0, color="black", linewidth=0.8)
@@ -380,7 +384,7 @@ def sweep_figure(table: SweepTable, by_lag: dict[float, NDArray[Any]], *, title:
         gradient,
         table,
         {
-            "loss by $W_1, W_2, b$": np.log10(_positive(table.gradient)),
+            "loss by $W_1, W_2, b$": _finite(table.gradient_log10),
             r"$\hat y_T$ by $x_1$": _finite(table.influence_log10),
         },
     )
@@ -402,12 +406,18 @@ def _against_w2(axes: Axes, table: SweepTable, curves: dict[str, NDArray[Any]]) 
     marker = "." if len(table.w2) <= MOST_MARKERS else None
     w2 = _w2_axis(axes, table.w2)
     for (label, values), colour in zip(curves.items(), LINE_COLOURS, strict=False):
-        axes.plot(w2, values, color=colour, marker=marker, markersize=4, label=label)
+        axes.plot(*_with_gap(w2, values), color=colour, marker=marker, markersize=4, label=label)
     if not any(np.isfinite(values).any() for values in curves.values()):
         axes.text(0.5, 0.5, "nothing finite to draw", transform=axes.transAxes, ha="center")
     axes.margins(x=0)
     axes.grid(alpha=0.3)
     _shade_regimes(axes, w2, table.regime)
+
+
+def _with_gap(w2: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """No line from the last W2 below 0 to the first one above: nothing was computed between."""
+    at = np.flatnonzero((w2[:-1] < 0) & (w2[1:] > 0)) + 1
+    return np.insert(w2, at, 0.0), np.insert(values, at, np.nan)
 
 
 def _shade_regimes(axes: Axes, w2: NDArray[Any], regime: NDArray[Any]) -> None:
@@ -427,12 +437,22 @@ def _w2_axis(axes: Axes, w2: NDArray[Any]) -> NDArray[Any]:
     if ordinary and (positive or w2[0] != w2[-1]):
         options = {} if positive else {"linthresh": sizes.min(initial=1.0)}
         axes.set_xscale("log" if positive else "symlog", **options)
+        if not positive:
+            axes.set_xticks(_signed_ticks(options["linthresh"], sizes.max(initial=1.0)))
         return w2
     if positive:
         axes.set(xlabel="log$_{10}$ of the feedback weight $W_2$")
         return np.asarray(np.log10(w2))
     axes.set(xlabel="row, by growing $W_2$")
     return np.arange(len(w2), dtype=float)
+
+
+def _signed_ticks(least: float, most: float) -> list[float]:
+    """0 and powers of ten of both signs, few enough to be read."""
+    low, high = math.ceil(math.log10(least) - 1e-9), math.floor(math.log10(most) + 1e-9)
+    stride = max(1, -(-(high - low + 1) // MOST_SIGNED_TICKS))
+    powers = [10.0**k for k in range(high, low - 1, -stride)]
+    return [*(-power for power in powers), 0.0, *reversed(powers)]
 
 
 def _far_scale(axes: Axes, curves: list[NDArray[Any]]) -> None:
@@ -488,8 +508,3 @@ def _spread(count: int, most: int) -> NDArray[Any]:
 def _finite(values: NDArray[Any]) -> NDArray[Any]:
     """NaN instead of inf, and nothing past the edge of the picture."""
     return np.where(np.isfinite(values), np.clip(values, -MOST_DECADES, MOST_DECADES), np.nan)
-
-
-def _positive(values: NDArray[Any]) -> NDArray[Any]:
-    """NaN where there is no logarithm to draw."""
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)

@@ -11,7 +11,6 @@ import numpy as np
 
 from fastrnn import engine, engine_scaled, streams
 from fastrnn.diagnosis import (
-    HORIZON_DECADES,
     Diagnosis,
     Findings,
     assembled,
@@ -19,6 +18,7 @@ from fastrnn.diagnosis import (
     saturated_steps,
 )
 from fastrnn.exponents import Doubles, Estimate, batch_lengths, largest
+from fastrnn.forgetting import HORIZON_DECADES
 from fastrnn.growth import close_windows, new_windows
 from fastrnn.kernels.neuron_gradient import SEGMENT
 from fastrnn.lanes import Carried

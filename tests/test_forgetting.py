@@ -27,9 +27,9 @@ def test_nothing_is_said_where_nothing_forgets():
 
 
 def test_pace_in_words():
-    assert pace(-math.log(4.5)) == "a factor of 4.5 a step, 1% left after 4 steps"
-    assert pace(-5.0) == "a factor of 148 a step, 1% left after 1 step"
-    assert pace(-2000.0) == "10^-869 a step, 1% left after 1 step"
+    assert pace(-math.log(4.5)) == "a factor of 4.5 a step, 0.1% left after 5 steps"
+    assert pace(-7.0) == "a factor of 1.1e+03 a step, 0.1% left after 1 step"
+    assert pace(-2000.0) == "10^-869 a step, 0.1% left after 1 step"
 
 
 @pytest.mark.parametrize("dropped", [0, 1, 2, 5, 11])

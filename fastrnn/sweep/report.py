@@ -26,8 +26,8 @@ from fastrnn.sweep.run import SweepTable
 from fastrnn.text.source import STDIN
 
 COLUMNS = (
-    "w2", "loss", "dw1", "dw2", "db", "influence_log10", "influence_sign", "horizon", "exponent",
-    "exponent_stderr", "decades", "saturated", "regime",
+    "w2", "loss", "loss_log10", "dw1", "dw2", "db", "gradient_log10", "influence_log10",
+    "influence_sign", "horizon", "exponent", "exponent_stderr", "decades", "saturated", "regime",
 )  # fmt: skip
 TABLE_ROWS = 13
 # A folder that is being filled, and the file in it that its run holds.
@@ -183,7 +183,8 @@ def readable_table(table: SweepTable) -> str:
     ]
     for k in _rows_to_show(table):
         lines.append(
-            f"{table.w2[k]:>11.4g} {table.loss[k]:>10.4g} {table.gradient[k]:>10.3g} "
+            f"{table.w2[k]:>11.4g} {_number(table.loss_log10[k], 4):>10} "
+            f"{_number(table.gradient_log10[k], 3):>10} "
             f"{_power(table.influence_sign[k], table.influence_log10[k]):>14} "
             f"{lag_text(table.horizon[k]):>8} {table.exponent[k] / LN_10:>12.4g}  "
             f"{table.regime[k]}"
@@ -194,9 +195,10 @@ def readable_table(table: SweepTable) -> str:
         where = f"W2 = {low:.4g}" if low == high else f"W2 from {low:.4g} to {high:.4g}"
         lines.append(f"{table.regime[stretch][0]:>10}: {where}")
     lines.append("")
-    if np.isfinite(table.loss).any():
-        best = int(np.nanargmin(table.loss))
-        lines.append(f"lowest loss: W2 = {table.w2[best]:.4g}, {table.loss[best]:.4g}")
+    if not np.isnan(table.loss_log10).all():
+        best = int(np.nanargmin(table.loss_log10))
+        lowest = _number(table.loss_log10[best], 4)
+        lines.append(f"lowest loss: W2 = {table.w2[best]:.4g}, {lowest}")
     if slowest := forgetting.in_words(table.w2, table.exponent, table.exponent_stderr):
         lines.append(slowest)
     if (table.regime == "vanishing").all():
@@ -211,6 +213,13 @@ def _rows_to_show(table: SweepTable) -> list[int]:
     if len(inner) <= TABLE_ROWS // 2:
         rows |= {stretch.start - 1 for stretch in inner} | {stretch.start for stretch in inner}
     return sorted(int(row) for row in rows)
+
+
+def _number(log10: float, digits: int) -> str:
+    """A number of 0 or more by its logarithm, as it is where it is an ordinary one."""
+    if np.isnan(log10) or -99 < log10 < 99 or np.isneginf(log10):
+        return f"{10.0**log10:.{digits}g}"
+    return _power(1.0, log10)
 
 
 def _power(sign: float, log10: float) -> str:

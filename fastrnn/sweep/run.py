@@ -25,16 +25,20 @@ TICKS = 20
 class SweepTable:
     """A row for each W2, in the order given; every field is a column (K,).
 
-    Loss and gradients are those of all sequences together. Influence, horizon and regime are
-    those of the sequence whose exponent is the median: a real one, not a mixture.
+    Loss and gradients are those of all sequences together; their logarithms are there also where
+    floats are inf or 0. Influence, horizon and regime are those of the sequence whose exponent is
+    the median: a real one, not a mixture.
     """
 
     w2: NDArray[Any]
     loss: NDArray[Any]
     """Mean squared error of the prediction h_t of x_{t+1}."""
+    loss_log10: NDArray[Any]
     dw1: NDArray[Any]
     dw2: NDArray[Any]
     db: NDArray[Any]
+    gradient_log10: NDArray[Any]
+    """Of the Euclidean norm of the loss gradient by w1, w2 and b."""
     influence_log10: NDArray[Any]
     influence_sign: NDArray[Any]
     horizon: NDArray[Any]
@@ -43,11 +47,6 @@ class SweepTable:
     decades: NDArray[Any]
     saturated: NDArray[Any]
     regime: NDArray[Any]
-
-    @property
-    def gradient(self) -> NDArray[Any]:
-        """Euclidean norm of the loss gradient."""
-        return np.asarray(np.hypot(np.hypot(self.dw1, self.dw2), self.db))
 
     def stretches(self) -> list[slice]:
         """Runs of neighbouring W2 in the same regime, from the lowest W2 on (see `ordered`)."""
@@ -80,10 +79,19 @@ def sweep(
     parts = []
     for start in range(0, len(w2), chunk):
         net = RNN(w1, w2[start : start + chunk], b, activation=activation)
-        loss, gradient = loss_and_grad(net, x, y, workers=workers)
+        loss, gradient = loss_and_grad(net, x, y, scaled=True, workers=workers)
+        squares = sum(getattr(gradient, name) ** 2 for name in ("w1", "w2", "b"))
         found = diagnose(net, x, workers=workers)
         parts.append(
-            {"w2": net.w2, "loss": loss, "dw1": gradient.w1, "dw2": gradient.w2, "db": gradient.b}
+            {
+                "w2": net.w2,
+                "loss": loss.to_float(),
+                "loss_log10": loss.log10(),
+                "dw1": gradient.w1.to_float(),
+                "dw2": gradient.w2.to_float(),
+                "db": gradient.b.to_float(),
+                "gradient_log10": 0.5 * squares.log10(),
+            }
             | _of_median_sequence(found)
         )
         progress(len(net.w2))
