@@ -282,15 +282,20 @@ class Diagnosis:
         if len(index) > SUMMARY_ROWS:
             lines.append(f"... and {len(index) - SUMMARY_ROWS} more")
         if of_w2 and index:
-            # Of many sequences that of the (lower) median exponent.
-            nets = np.arange(len(self.exponent))
             exponent, stderr = (
-                np.reshape(a, (len(nets), -1)) for a in (self.exponent, self.exponent_stderr)
+                np.reshape(a, (self.net.bank_size, -1))
+                for a in (self.exponent, self.exponent_stderr)
             )
-            median = np.argsort(exponent, axis=1, kind="stable")[:, (exponent.shape[1] - 1) // 2]
-            slowest = in_words(self.net.w2.ravel(), exponent[nets, median], stderr[nets, median])
+            chosen = median_sequence(exponent)
+            slowest = in_words(self.net.w2.ravel(), exponent[chosen], stderr[chosen])
             lines += ["", slowest] if slowest else []
         return "\n".join(lines)
+
+
+def median_sequence(exponent: FloatArray) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Index (K,), (K,) of each net's sequence whose exponent (K, B) is the (lower) median."""
+    order = np.argsort(exponent, axis=1, kind="stable")
+    return np.arange(len(order)), order[:, (exponent.shape[1] - 1) // 2]
 
 
 class Findings(NamedTuple):

@@ -9,7 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 # The memory horizon is where an input's influence falls below this share of the newest one's.
 HORIZON_DECADES = 3.0
@@ -24,26 +24,31 @@ class Slowest(NamedTuple):
     exponent: float
 
 
+def rates(exponent: ArrayLike) -> NDArray[np.float64]:
+    """Exponents that are finite and below 0; -inf for all others, which do not forget by a rate."""
+    found = np.asarray(exponent, np.float64)
+    return np.where(np.isfinite(found) & (found < 0), found, -np.inf)
+
+
 def slowest(w2: ArrayLike, exponent: ArrayLike, stderr: ArrayLike) -> Slowest | None:
     """The slowest of some W2 (K,); None where none forgets at a finite rate.
 
     Neighbours belong to its stretch as long as they differ by no more than both errors.
     """
     order = np.argsort(w2, kind="stable")
-    weights, rates, errors = (np.asarray(a, np.float64)[order] for a in (w2, exponent, stderr))
-    errors = np.nan_to_num(errors, posinf=0.0)
-    forgets = np.isfinite(rates) & (rates < 0)
-    if not forgets.any():
+    weights, errors = (np.asarray(a, np.float64)[order] for a in (w2, stderr))
+    own, errors = rates(exponent)[order], np.nan_to_num(errors, posinf=0.0)
+    if np.isneginf(own).all():
         return None
-    best = int(np.argmax(np.where(forgets, rates, -np.inf)))
-    as_slow = forgets & (rates[best] - rates <= np.hypot(errors, errors[best]))
+    best = int(np.argmax(own))
+    as_slow = own[best] - own <= np.hypot(errors, errors[best])
     low = high = best
     while low > 0 and as_slow[low - 1]:
         low -= 1
     while high + 1 < len(weights) and as_slow[high + 1]:
         high += 1
     at = (float(weights[i]) for i in (best, low, high))
-    return Slowest._make([*at, float(rates[best])])
+    return Slowest._make([*at, float(own[best])])
 
 
 def pace(exponent: float) -> str:

@@ -200,14 +200,14 @@ def _values(name: str, text: str) -> float | NDArray[np.float64]:
 
 
 def _in_words(found: PhaseDiagram) -> str:
-    from fastrnn.forgetting import pace
+    from fastrnn.forgetting import pace, rates
 
     down, across = found.axes
     lines = [f"{found.exponent.size} points, {across} against {down}"]
     names, counts = np.unique(found.regime, return_counts=True)
     for name, count in zip(names, counts, strict=True):
         lines.append(f"{name:>10}: {count / found.regime.size:.1%}")
-    forgets = np.where(np.isfinite(found.exponent) & (found.exponent < 0), found.exponent, -np.inf)
+    forgets = rates(found.exponent)
     if np.isfinite(forgets).any():
         row, column = np.unravel_index(np.argmax(forgets), forgets.shape)
         lines.append(

@@ -294,8 +294,7 @@ def backward(
                         f, weights, constants, readout, xs, hs, h_row + s, hes, slopes, zs, ks, ups,
                         remaining, ragged, fused, row + s, min(piece, steps - s), width, carried,
                         found, rates, fades, dzs, walked, want_sums, want_w3, want_dx, scale, out,
-                        power_out,
-                        patience,
+                        power_out, patience,
                     )  # fmt: skip
                 if want_sums and (t + row) % SEGMENT == 0:
                     close_segment(carried, totals, width, block)
@@ -451,20 +450,9 @@ def _retreat(
                     steps, v, found, rates, fades, dzs, want_sums,
                 )  # fmt: skip
                 failed_lanes = failed(
-                    f,
-                    found,
-                    xs,
-                    hs,
-                    h_row,
-                    remaining,
-                    row,
-                    steps,
-                    v,
-                    dzs,
-                    fused,
-                    want_sums,
+                    f, found, xs, hs, h_row, remaining, row, steps, v, dzs, fused, want_sums,
                     want_w3,
-                )
+                )  # fmt: skip
             again = any_lane(failed_lanes)
             if not again:
                 break

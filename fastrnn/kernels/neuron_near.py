@@ -85,7 +85,6 @@ def find_rates(f, weights, hes, h_row, remaining, fused, row, steps, v, carried,
         # Of nothing there is nothing to fade.
         some = load(carried, DH * block + u) != 0.0
         store(carried, FADE * block + u, where(some, load_double(found, FADES * block + u), 0.0))
-        store(carried, SLOPE_POWER * block + u, like(load(carried, u), 0.0))
 
 
 @bare_part
@@ -105,11 +104,9 @@ def prepare(
     some, uneven = False, False
     for u in range(v, v + n, 8):
         some = some or any_lane(load(carried, TRIED * block + u) > 0.0)
-        rate, state = (
-            rate_of_block(carried, found, rates is not None, u),
-            load(carried, STATE_POWER * block + u),
-        )
         power, rest = load(carried, POWER * block + u), load(carried, REST * block + u)
+        state = load(carried, STATE_POWER * block + u)
+        rate = rate_of_block(carried, found, rates is not None, u)
         own = (power != 0.0) | (rest != 0.0) | (state != 0.0) | (rate != 0.0)
         own = own | (load(carried, SLOPE_POWER * block + u) != 0.0)
         uneven = uneven or any_lane(own)
@@ -195,13 +192,12 @@ def _measure_upstream(
     x_place, up_place, running_steps = place(xs, v), place(ups, v), load(remaining, v)
     scale, zero = load(found, STATE_SCALE * block + v), like(w3, 0.0)
     largest, least, offset, most = zero, like(w3, np.inf), zero, zero
-    own_scale = last_scale = scale
+    own_scale = scale
     for s in range(steps):
         running = running_steps > float(row + s)
         up, size = load_row(ups, up_place, row + s), zero
         if rates is not None:
             own_scale = scale * load(rates, (STATES + s + 1) * block + v)
-            last_scale = own_scale
         if rates is not None or not fused:
             before = load(hs, (h_row + s) * block + v)
             size = maximum(abs(load_row(xs, x_place, row + s)), abs(before))
@@ -219,7 +215,7 @@ def _measure_upstream(
         largest = where(up <= largest, largest, up)
     # By a scale that small, digits are lost of what may be nothing beside a product.
     lost = offset * maximum(scale, 1.0) * (2.0 ** least_exponent(found) * times_nothing(found))
-    bad = (last_scale < 2.0 ** -reach(found)) & ~((least >= low(found)) & (least >= lost))
+    bad = (own_scale < 2.0 ** -reach(found)) & ~((least >= low(found)) & (least >= lost))
     store(found, MOST * block + v, most)
     store(found, LARGEST * block + v, largest)
     store(found, FITS * block + v, where(bad, zero, 1.0))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastrnn.diagnosis import Diagnosis
+from fastrnn.diagnosis import Diagnosis, median_sequence
 from fastrnn.rnn import RNN
 from fastrnn.verbs.diagnose import diagnose
 from fastrnn.verbs.loss_and_grad import loss_and_grad
@@ -104,18 +104,11 @@ def influence_by_lag(
     """log10 of the absolute influence by lag (T,), in the sequence of median exponent."""
     net = RNN(w1, np.array([w2], series.dtype), b, activation=activation)
     found = diagnose(net, series[:, :-1])
-    return np.asarray(found.gradient_by_lag[_median_sequence(found)][0])
-
-
-def _median_sequence(found: Diagnosis) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Index (K,), (K,) of each net's sequence whose exponent is the (lower) median."""
-    middle = (found.exponent.shape[1] - 1) // 2
-    order = np.argsort(found.exponent, axis=1, kind="stable")
-    return np.arange(len(order)), order[:, middle]
+    return np.asarray(found.gradient_by_lag[median_sequence(found.exponent)][0])
 
 
 def _of_median_sequence(found: Diagnosis) -> dict[str, Any]:
-    chosen = _median_sequence(found)
+    chosen = median_sequence(found.exponent)
     return {
         "influence_log10": found.influence_of_first.log10()[chosen],
         "influence_sign": found.influence_of_first.sign[chosen],
